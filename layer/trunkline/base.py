@@ -1,0 +1,161 @@
+"""The contract that every channel layer of ours keeps, and the checks that are the same for all of them.
+
+Source: the Channels channel layer specification, and beyond it:
+
+* Delivery is at most once. A retried send never doubles. Messages keep their order per process-specific channel,
+  sender and path (direct, or one group).
+* Cancelling ``receive`` loses nothing: what was not returned stays for the next receiver.
+* Waiting is no error: ``receive`` waits as long as it takes, through idle hours and through outages.
+* ``send`` never waits for room: it raises ``ChannelFull``. ``group_send`` never raises for a full member: it drops the
+  message for that member, counts it, and warns at a limited rate.
+* Capacity counts the unread messages of one full channel name, expired ones excepted.
+* Any event loop, any thread and any forked process may use the same layer object.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import time
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from channels.layers import BaseChannelLayer
+
+from trunkline import errors, names
+from trunkline.codec import encode
+from trunkline.config import CommonOptions
+from trunkline.stats import Counters, LimitedLog
+
+logger = logging.getLogger("trunkline")
+
+
+class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
+    """Validation, names and attributes shared by the layers; a layer adds the transport.
+
+    :ivar expiry: seconds after which an unread message is gone.
+    :ivar group_expiry: seconds after its last ``group_add`` at which a membership ends.
+    :ivar capacity: unread messages per channel where ``channel_capacity`` says nothing else.
+    :ivar counters: what this object has counted in this process.
+    """
+
+    ChannelFull = errors.ChannelFull
+    MessageTooLarge = errors.MessageTooLarge
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
+
+    def __init__(self, common: CommonOptions) -> None:
+        super().__init__(expiry=common.expiry, capacity=common.capacity)
+        self.common = common
+        self.prefix = common.prefix
+        self.expiry = common.expiry
+        self.group_expiry = common.group_expiry
+        self.capacity = common.capacity
+        self.channel_capacity = common.channel_capacity
+        self.counters = Counters()
+        self._warn = LimitedLog(logger, time.monotonic)
+        self._identity = ""
+        self._identity_pid = 0
+        self._locals = itertools.count(1)
+
+    def get_capacity(self, channel: str) -> int:
+        """How many unread messages ``channel`` may hold: the first matching entry of ``channel_capacity``."""
+        return self.common.capacity_of(channel)
+
+    @property
+    def process(self) -> str:
+        """This layer object's identity in this process: 24 hexadecimal digits, another one after a fork."""
+        pid = os.getpid()
+        if pid != self._identity_pid:
+            self._identity = secrets.token_hex(names.PROCESS_ID_LENGTH // 2)
+            self._identity_pid = pid
+        return self._identity
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """Return a new channel name that only this process can receive from.
+
+        :raises TypeError: if names cannot be built from ``prefix``.
+        """
+        names.check_new_channel_prefix(prefix)
+        return f"{prefix}.{self.process}!{next(self._locals):x}"
+
+    def own_address(self, channel: str) -> names.Address | None:
+        """Take the name given to ``receive`` apart; ``None`` where any process may receive from it.
+
+        :raises TypeError: if it is no channel name.
+        :raises ValueError: if it belongs to another process.
+        """
+        names.check_channel(channel, receive=True)
+        address = names.address_of(channel)
+        if address is None:
+            return None
+        if address.process is None:
+            if address.local:
+                return None
+            raise ValueError(
+                f"No process owns {channel!r}: receive takes a full channel name, or the part up to the '!' of a "
+                "name that new_channel() gave in this process."
+            )
+        if address.process != self.process:
+            raise ValueError(
+                f"Channel {channel!r} belongs to another process (or to this one before a fork): only the process "
+                "whose new_channel() gave the name receives from it."
+            )
+        return address
+
+    def warn_group_dropped(self, group: str, count: int) -> None:
+        """Say, at a limited rate, that members of ``group`` missed a message because they were full."""
+        self._warn(
+            "group-dropped",
+            "A message to group %r was dropped for %d member(s) whose capacity was reached.",
+            group,
+            count,
+        )
+
+    def encoded(self, message: object) -> bytes:
+        """See ``trunkline.codec.encode``."""
+        return encode(message)
+
+    @abstractmethod
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Send ``message`` to ``channel``.
+
+        :raises TypeError: for an illegal name or message.
+        :raises ChannelFull: if the channel holds its capacity of unread messages.
+        :raises MessageTooLarge: if the encoded message is larger than the layer carries.
+        :raises LayerUnavailable: if the servers have been away for longer than the retry time.
+        """
+
+    @abstractmethod
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """Wait for the next message of ``channel``; cancelling it loses nothing.
+
+        :param channel: a full name, or ``"prefix!"`` of names from this process' ``new_channel``.
+        :raises TypeError: for an illegal name.
+        :raises ValueError: for a name that belongs to another process.
+        """
+
+    @abstractmethod
+    async def receive_named(self, prefix: str) -> tuple[str, dict[str, Any]]:
+        """As ``receive("prefix!")``, and tell the full name of the channel that the message was sent to."""
+
+    @abstractmethod
+    async def group_add(self, group: str, channel: str) -> None:
+        """Make ``channel`` a member of ``group`` for ``group_expiry`` seconds from now."""
+
+    @abstractmethod
+    async def group_discard(self, group: str, channel: str) -> None:
+        """End the membership; not being a member is no error."""
+
+    @abstractmethod
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Send ``message`` to each member of ``group``; full members miss it, which is counted and warned of."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Remove every message and membership of this prefix, in all processes."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give up connections and files, and hand back what was taken and not received; usable again afterwards."""
