@@ -1,0 +1,26 @@
+"""The judgement of configuration: plain mappings in, typed frozen objects or one clear sentence out.
+
+Pure: no I/O, no environment, no clock, no Django. :mod:`trunkline.env` reads, this package judges.
+"""
+
+from __future__ import annotations
+
+from trunkline.config.judge import ipc_options, redis_options
+from trunkline.config.objects import CommonOptions, Endpoint, IPCOptions, RedisOptions
+from trunkline.config.table import CONNECTION_OPTIONS, LAYERS, OPTIONS, VARIABLES, ConnectionOption, Option, Variable
+
+__all__ = [
+    "CONNECTION_OPTIONS",
+    "LAYERS",
+    "OPTIONS",
+    "VARIABLES",
+    "CommonOptions",
+    "ConnectionOption",
+    "Endpoint",
+    "IPCOptions",
+    "Option",
+    "RedisOptions",
+    "Variable",
+    "ipc_options",
+    "redis_options",
+]

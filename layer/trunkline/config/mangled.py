@@ -1,0 +1,99 @@
+"""The dict that Tethys' YAML step makes of a ``CONFIG`` with backslashes, recognised and put right in the message."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Mapping
+
+from trunkline.config.objects import MASK, is_secret
+from trunkline.errors import ConfigurationError
+
+__all__ = ["refuse_mangled"]
+
+EXAMPLE = '{"hosts":[{"host":"redis","port":6379}]}'
+
+_MANGLED_KEY = re.compile(r"\\ ")
+_MANGLED_VALUE = re.compile(r"\\ ?['\"]")
+_DEEPEST = 6  # levels that a real CONFIG never reaches
+_HARMLESS = re.compile(r"[A-Za-z0-9_.\-]{1,60}")
+
+
+def refuse_mangled(config: object) -> None:
+    """Refuse a mapping in which spaces written as ``\\ `` became part of keys and values.
+
+    Tethys' documented Dockerfile escapes the spaces of the value; read as YAML it becomes
+    ``{"hosts": [{"host": "\\\\ 'redis'", "\\\\ 'port':\\\\ 6379": None}]}``.
+
+    :raises ConfigurationError: with the corrected line to write; the line shows secrets as ``***``.
+    """
+    if not _is_mangled(config, 0):
+        return
+    line = _corrected(config)
+    raise ConfigurationError(
+        "The CONFIG holds backslashes that stood before spaces and became part of its keys and values; write it "
+        f"without them: CHANNEL_LAYERS_CONFIG={line}"
+    )
+
+
+def _is_mangled(value: object, depth: int) -> bool:
+    if depth > _DEEPEST:
+        return False
+    if isinstance(value, Mapping):
+        return any(
+            (isinstance(key, str) and _MANGLED_KEY.match(key) is not None) or _is_mangled(item, depth + 1)
+            for key, item in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return any(_is_mangled(item, depth + 1) for item in value)
+    return isinstance(value, str) and _MANGLED_VALUE.match(value) is not None
+
+
+def _corrected(config: object) -> str:
+    """The line to write, rebuilt from the mangled mapping, or an example where that fails."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # A SyntaxWarning would print pieces of the text.
+            return json.dumps(_shown(_repaired(config)), separators=(",", ":"))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return EXAMPLE
+
+
+def _repaired(value: object) -> object:
+    if isinstance(value, Mapping):
+        result: dict[object, object] = {}
+        for key, item in value.items():
+            if isinstance(key, str) and "\\ " in key:
+                text = key.replace("\\ ", " ")
+                if item is not None:
+                    text += ": " + (item.replace("\\ ", " ") if isinstance(item, str) else repr(item))
+                result.update(ast.literal_eval("{" + text.strip() + "}"))
+            else:
+                result[key] = _repaired(item)
+        return result
+    if isinstance(value, list | tuple):
+        return [_repaired(item) for item in value]
+    if isinstance(value, str) and _MANGLED_VALUE.match(value):
+        return ast.literal_eval(value.replace("\\ ", " ").strip().lstrip("\\"))
+    return value
+
+
+def _shown(value: object, name: str = "") -> object:
+    """The value with everything masked that might be secret: only plain words of a CONFIG's usual shape are shown."""
+    if is_secret(name):
+        return MASK
+    if isinstance(value, Mapping):
+        return {key if _plain(key) else MASK: _shown(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item, name) for item in value]
+    if isinstance(value, str):
+        return value if name in ("host", "hosts", "prefix") and _plain(value) else MASK
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    return MASK
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, str) and _HARMLESS.fullmatch(value) is not None
