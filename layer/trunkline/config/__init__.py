@@ -8,6 +8,7 @@ from __future__ import annotations
 from trunkline.config.judge import ipc_options, redis_options
 from trunkline.config.objects import CommonOptions, Endpoint, IPCOptions, RedisOptions
 from trunkline.config.table import CONNECTION_OPTIONS, LAYERS, OPTIONS, VARIABLES, ConnectionOption, Option, Variable
+from trunkline.config.text import parse_config_text
 
 __all__ = [
     "CONNECTION_OPTIONS",
@@ -22,5 +23,6 @@ __all__ = [
     "RedisOptions",
     "Variable",
     "ipc_options",
+    "parse_config_text",
     "redis_options",
 ]

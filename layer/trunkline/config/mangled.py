@@ -8,7 +8,8 @@ import re
 import warnings
 from collections.abc import Mapping
 
-from trunkline.config.objects import MASK, is_secret
+from trunkline.config.objects import MASK
+from trunkline.config.table import CONNECTION_OPTIONS, OPTIONS
 from trunkline.errors import ConfigurationError
 
 __all__ = ["refuse_mangled"]
@@ -18,6 +19,9 @@ EXAMPLE = '{"hosts":[{"host":"redis","port":6379}]}'
 _MANGLED_KEY = re.compile(r"\\ ")
 _MANGLED_VALUE = re.compile(r"\\ ?['\"]")
 _DEEPEST = 6  # levels that a real CONFIG never reaches
+_SHOWN_TEXTS = frozenset({"host", "hosts", "prefix"})
+_SHOWN_NUMBERS = frozenset({"capacity", "db", "expiry", "group_expiry", "hosts", "port"})
+_KNOWN = frozenset(option.name for option in (*OPTIONS, *CONNECTION_OPTIONS))
 _HARMLESS = re.compile(r"[A-Za-z0-9_.\-]{1,60}")
 
 
@@ -81,19 +85,13 @@ def _repaired(value: object) -> object:
 
 
 def _shown(value: object, name: str = "") -> object:
-    """The value with everything masked that might be secret: only plain words of a CONFIG's usual shape are shown."""
-    if is_secret(name):
-        return MASK
+    """The value with everything masked that might be secret: only what a CONFIG usually holds is shown."""
     if isinstance(value, Mapping):
-        return {key if _plain(key) else MASK: _shown(item, str(key)) for key, item in value.items()}
+        return {str(key) if key in _KNOWN else MASK: _shown(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_shown(item, name) for item in value]
     if isinstance(value, str):
-        return value if name in ("host", "hosts", "prefix") and _plain(value) else MASK
-    if isinstance(value, bool | int | float) or value is None:
+        return value if name in _SHOWN_TEXTS and _HARMLESS.fullmatch(value) else MASK
+    if isinstance(value, bool) or value is None:
         return value
-    return MASK
-
-
-def _plain(value: object) -> bool:
-    return isinstance(value, str) and _HARMLESS.fullmatch(value) is not None
+    return value if isinstance(value, int | float) and name in _SHOWN_NUMBERS else MASK
