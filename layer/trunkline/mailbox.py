@@ -289,8 +289,10 @@ class Mailbox:
     # -- inner workings, called with the lock held
 
     def _waiters(self) -> Iterator[Waiter]:
-        for holder in (*self._boxes.values(), *self._heads.values()):
-            yield from holder.waiters
+        for box in self._boxes.values():
+            yield from box.waiters
+        for head in self._heads.values():
+            yield from head.waiters
 
     def _open(self, channel: str) -> _Box:
         address = address_of(channel) or Address(channel, None, "")

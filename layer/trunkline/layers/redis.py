@@ -1,0 +1,169 @@
+"""``trunkline.RedisChannelLayer``: the channel layer over one Redis server or several shards."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import weakref
+from typing import Any
+
+from trunkline import names
+from trunkline.base import ChannelLayer
+from trunkline.codec import decode, encode
+from trunkline.config import redis_options
+from trunkline.errors import ChannelFull
+from trunkline.redis.engine import Engine
+from trunkline.redis.flush import flush
+from trunkline.redis.process import Process
+from trunkline.redis.runtime import Runtime
+
+logger = logging.getLogger("trunkline")
+
+_inherited: list[Runtime] = []  # of a parent process: kept, so that nothing of theirs is finalized in a child
+
+
+class RedisChannelLayer(ChannelLayer):
+    """A channel layer over Redis >= 5 or Valkey; see ``trunkline.base`` for the guarantees.
+
+    :param config: the CONFIG of ``CHANNEL_LAYERS``; docs/reference/configuration.md lists the options.
+    :raises ConfigurationError: one sentence for each kind of mistake.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        self.options = redis_options(config)
+        super().__init__(self.options.common)
+        for note in self.options.notes:
+            logger.info("%s", note)
+        self._runtime: Runtime | None = None
+
+    def __repr__(self) -> str:
+        hosts = ", ".join(host.label for host in self.options.hosts)
+        return f"<{type(self).__name__} {hosts} prefix={self.prefix!r}>"
+
+    def _run(self) -> Runtime:
+        runtime = self._runtime
+        if runtime is None or runtime.pid != os.getpid():
+            if runtime is not None:
+                _inherited.append(runtime)
+            runtime = self._runtime = Runtime(Process(self.process, self.options, self.counters, self._warn))
+            weakref.finalize(self, runtime.stop).atexit = False
+        return runtime
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        self._run().process.present = True
+        return await super().new_channel(prefix)
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        names.check_channel(channel)
+        body = encode(message)
+        runtime = self._run()
+        engine = runtime.engine()
+        if engine is not None:
+            await self._send(engine, channel, body)
+        else:
+            await runtime.run(lambda reactor: self._send(reactor, channel, body))
+        self.counters.sent += 1
+
+    async def _send(self, engine: Engine, channel: str, body: bytes) -> None:
+        address = names.address_of(channel)
+        if address is None or address.process is None:
+            await engine.send_queue(channel, body)
+        else:
+            await engine.send_direct(channel, address, body)
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        address = self.own_address(channel)
+        runtime = self._run()
+        engine = runtime.own_engine()
+        while True:
+            if address is None:
+                body = await engine.receive_queue(channel)
+            else:
+                runtime.attend(engine)
+                if address.local:
+                    body = await runtime.process.mailbox.receive(channel)
+                else:
+                    _, body = await runtime.process.mailbox.receive_any(channel)
+            message = self._decoded(channel, body)
+            if message is not None:
+                return message
+
+    async def receive_named(self, prefix: str) -> tuple[str, dict[str, Any]]:
+        address = self.own_address(prefix)
+        if address is None or address.local:
+            raise ValueError(f"receive_named takes the part of a channel name up to its '!', not {prefix!r}.")
+        runtime = self._run()
+        runtime.attend(runtime.own_engine())
+        while True:
+            channel, body = await runtime.process.mailbox.receive_any(prefix)
+            message = self._decoded(channel, body)
+            if message is not None:
+                return channel, message
+
+    def _decoded(self, channel: str, body: bytes) -> dict[str, Any] | None:
+        try:
+            return decode(body)
+        except ValueError as error:
+            self.counters.garbage += 1
+            self._warn("garbage", "Skipped a message on channel %r that can't be decoded: %s.", channel, error)
+            return None
+
+    async def group_add(self, group: str, channel: str) -> None:
+        names.check_group(group)
+        names.check_channel(channel)
+        runtime, address = self._run(), names.address_of(channel)
+        own = address is not None and address.process == self.process
+
+        async def add(engine: Engine) -> None:
+            if own:
+                runtime.attend(engine)
+                await runtime.groups.add_own(engine, group, channel)
+            else:
+                await runtime.groups.add_foreign(engine, group, channel, address)
+
+        await runtime.run(add)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        names.check_group(group)
+        names.check_channel(channel)
+        runtime, address = self._run(), names.address_of(channel)
+
+        async def discard(engine: Engine) -> None:
+            if address is not None and address.process == self.process:
+                await runtime.groups.discard_own(engine, group, channel)
+            else:
+                await runtime.groups.discard_foreign(engine, group, channel, address)
+
+        await runtime.run(discard)
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        names.check_group(group)
+        body = encode(message)
+        runtime = self._run()
+        engine = runtime.engine()
+        if engine is not None:
+            await self._group_send(engine, group, body)
+        else:
+            await runtime.run(lambda reactor: self._group_send(reactor, group, body))
+        self.counters.group_sent += 1
+
+    async def _group_send(self, engine: Engine, group: str, body: bytes) -> None:
+        dropped, foreign = await self._run().groups.send(engine, group, body)
+        for channel in foreign:
+            try:
+                await self._send(engine, channel, body)
+            except ChannelFull:
+                dropped += 1
+        if dropped:
+            self.counters.group_dropped += dropped
+            self.warn_group_dropped(group, dropped)
+
+    async def flush(self) -> None:
+        runtime = self._run()
+        await asyncio.wrap_future(runtime.submit(lambda _engine: flush(runtime.process)))
+
+    async def close(self) -> None:
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None and runtime.pid == os.getpid():
+            await runtime.close()

@@ -1,0 +1,1 @@
+"""The Redis transport; private. ``trunkline.layers.redis`` composes it into a channel layer."""

@@ -1,0 +1,222 @@
+"""One event loop's connections: its sending pipes, its bell readers, and the inbox readers where it is their home."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from trunkline.codec import DIRECT, Record, pack_record
+from trunkline.errors import ChannelFull
+from trunkline.names import Address
+from trunkline.redis.connections import Arg
+from trunkline.redis.inbox import InboxReader
+from trunkline.redis.pipeline import Operation, Pipe
+from trunkline.redis.process import INBOX_BYTES, Process, Server
+from trunkline.redis.queue import BellReader, Queue, Take, Taken
+
+
+class ColdPath(Protocol):
+    """What outlives this event loop: it takes over what the loop can't finish. Callable from any thread."""
+
+    def give_back(self, channel: str, taken: list[Taken]) -> None: ...
+    def finish_take(self, take: Take) -> None: ...
+    def ring(self, server: Server, shard: int, channel: str) -> None: ...
+
+
+class Engine:
+    """See the module. Used in its own loop only."""
+
+    def __init__(self, process: Process, loop: asyncio.AbstractEventLoop, cold: ColdPath) -> None:
+        self.process = process
+        self.loop = loop
+        self._cold = cold
+        self._pipes: dict[int, Pipe] = {}
+        self._queues: dict[str, Queue] = {}
+        self._bells: dict[int, BellReader] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._inbox_tasks: list[asyncio.Task[None]] = []
+        self._turns = 0
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self.stopped = False
+
+    def __repr__(self) -> str:
+        return f"<Engine {len(self._pipes)} pipes, {len(self._queues)} queues, {len(self._tasks)} tasks>"
+
+    # -- sending
+
+    def pipe(self, server: Server) -> Pipe:
+        """The pipe to ``server``, made when it is first needed."""
+        pipe = self._pipes.get(server.position)
+        if pipe is None:
+            pipe = self._pipes[server.position] = Pipe(self.process, server, self._next_turn)
+        return pipe
+
+    def call(
+        self,
+        script: str,
+        shard: int,
+        kind: str,
+        name: str,
+        head: tuple[Arg, ...],
+        own: tuple[Arg, ...] = (),
+        *,
+        size: int = 0,
+        held: bool = False,
+    ) -> asyncio.Future[str]:
+        """Queue one script operation; see ``Operation``.
+
+        :raises LayerUnavailable: at once or in the future, when the server is away for longer than the retry time.
+        """
+        operation = Operation(
+            script, shard, self.process.keys.key(shard, kind, name), head, own, self.loop.create_future(), size, held
+        )
+        return self.pipe(self.process.server_of(shard)).add(operation)
+
+    async def send_direct(self, channel: str, address: Address, body: bytes) -> None:
+        """Send to a channel of the process ``address.process``."""
+        process, owner = self.process, address.process
+        assert owner is not None
+        capacity = process.common.capacity_of(channel)
+        record = pack_record(DIRECT, channel, body)
+        letter = await self.call(
+            "direct",
+            process.ring.shard(channel),
+            "in",
+            owner,
+            (owner, int(process.common.expiry * 1000), process.inbox_most, INBOX_BYTES),
+            (channel, capacity, record),
+            size=len(record),
+        )
+        if letter != "k":
+            process.counters.full += 1
+            if letter == "f":
+                raise ChannelFull(channel, capacity)
+            raise ChannelFull(
+                channel,
+                capacity,
+                f"Channel {channel!r} is full: the inbox of the process that reads it holds its "
+                f"{process.inbox_most} messages or {INBOX_BYTES >> 20} MiB; read faster, or send less.",
+            )
+
+    def places(self, channel: str) -> list[tuple[Server, int]]:
+        """Where messages of a queue lie: on each server for a normal channel, on one for an unowned ``!`` name."""
+        ring, servers = self.process.ring, self.process.servers
+        if "!" in channel:
+            shard = ring.shard(channel)
+            return [(servers[ring.owners[shard]], shard)]
+        return [(server, ring.queue_shard(channel, server.position)) for server in servers]
+
+    async def send_queue(self, channel: str, body: bytes) -> None:
+        """Send to a channel that any process may receive from."""
+        process = self.process
+        capacity = process.common.capacity_of(channel)
+        places = self.places(channel)
+        start = self._turns % len(places)
+        order = places[start:] + places[:start]
+        order.sort(key=lambda place: place[0].away_since is not None)  # a server that is away is passed over
+        record = pack_record(DIRECT, channel, body)
+        for server, shard in order:
+            if len(places) > 1 and server.away_since is not None and server is not order[0][0]:
+                break
+            index = next(i for i, place in enumerate(places) if place[0] is server)
+            share = capacity // len(places) + (1 if index < capacity % len(places) else 0)
+            if not share:
+                continue
+            head = (channel, int(process.common.expiry * 1000), share, "end")
+            if await self.call("push", shard, "q", channel, head, (record,), size=len(record)) == "k":
+                return
+        process.counters.full += 1
+        raise ChannelFull(channel, capacity)
+
+    def acknowledge(self, urgent: bool) -> None:
+        """Send acknowledgements soon: at once where ``urgent``, else within 20 ms."""
+        if urgent:
+            self._send_acks()
+        elif self._ack_timer is None:
+            self._ack_timer = self.loop.call_later(0.02, self._send_acks)
+
+    def _send_acks(self) -> None:
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+        if self.stopped:
+            return
+        for server in self.process.servers:
+            if any(self.process.inboxes[shard].acks for shard in self.process.ring.owned[server.position]):
+                self.pipe(server).wake()
+
+    def _next_turn(self) -> None:
+        self._turns += 1
+
+    # -- receiving
+
+    async def receive_queue(self, channel: str) -> bytes:
+        """Receive from a channel that any process may receive from."""
+        queue = self._queues.get(channel)
+        if queue is None:
+            queue = self._queues[channel] = Queue(channel, self.places(channel), self.process, self._cold.give_back)
+        return await queue.receive(self._want)
+
+    def _want(self, queue: Queue) -> None:
+        for position in queue.places:
+            bells = self._bells.get(position)
+            if bells is None:
+                bells = self._bells[position] = BellReader(
+                    self.process,
+                    self.process.servers[position],
+                    self._queues,
+                    self._nudge,
+                    self._cold.finish_take,
+                    self._cold.ring,
+                )
+                self._own(bells.run(), f"trunkline bells {position}")
+            bells.want(queue)
+
+    def _nudge(self, server: Server, reader: str) -> None:
+        shard = self.process.ring.owned[server.position][0]
+        future = self.call("nudge", shard, "nudge", reader, (), held=True)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def read_inboxes(self, current: Callable[[], bool], control: Callable[[Record], None]) -> None:
+        """Become the reader of the process' inboxes."""
+        self.stop_inboxes()
+        for server in self.process.servers:
+            reader = InboxReader(self.process, server, current, control)
+            self._inbox_tasks.append(self._own(reader.run(), f"trunkline inbox {server.position}"))
+
+    def stop_inboxes(self) -> None:
+        """Stop reading the process' inboxes: another event loop does."""
+        for task in self._inbox_tasks:
+            task.cancel()
+        self._inbox_tasks.clear()
+
+    # -- the end
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self.loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def stop(self) -> None:
+        """Give back what was taken, send what waits, close the connections. The engine is not used again."""
+        if self.stopped:
+            return
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=5.0)
+        for queue in self._queues.values():
+            if queue.items:
+                self._cold.give_back(queue.channel, list(queue.items))
+                queue.items.clear()
+        self._send_acks()
+        self.stopped = True
+        await asyncio.gather(*(pipe.close() for pipe in self._pipes.values()), return_exceptions=True)
+
+    def abandon(self) -> None:
+        """Its loop was closed without a word: forget everything quietly; the server closes what is open."""
+        self.stopped = True
+        for task in self._tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]

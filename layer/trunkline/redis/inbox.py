@@ -1,0 +1,106 @@
+"""Reading this process' inbox on one server: one blocked XREAD over all of the server's virtual shards.
+
+The stream keeps an entry until it is acknowledged (XDEL), and the position is moved in the same step in which the
+entries are handed to the mailbox: a reply that is cut off is simply read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from trunkline.codec import CONTROL, DIRECT, Record, unpack_record
+from trunkline.redis.connections import Arg, NotNow, ServerAway, Wire
+from trunkline.redis.pipeline import greet, mark_away
+from trunkline.redis.process import Process, Server, Token
+
+BLOCK_MS = 20_000  # a blocked read is bounded, so that a half-open connection is noticed
+PATIENCE = BLOCK_MS / 1000 + 3.0  # seconds
+MOST_ENTRIES = 500  # of each virtual shard in one reply
+
+
+class InboxReader:
+    """Reads until it is cancelled, through outages.
+
+    :param current: whether this reader still is the one that may hand out (another event loop may have taken over).
+    :param control: called with each control record.
+    """
+
+    def __init__(
+        self, process: Process, server: Server, current: Callable[[], bool], control: Callable[[Record], None]
+    ) -> None:
+        self.process = process
+        self.server = server
+        self._current = current
+        self._control = control
+        self.wire = Wire(process.options.hosts[server.position])
+        self._shards = process.ring.owned[server.position]
+        self._keys = [process.keys.key(shard, "in", process.id) for shard in self._shards]
+        self._by_key = {key.encode(): shard for key, shard in zip(self._keys, self._shards, strict=True)}
+
+    async def run(self) -> None:
+        """Read for ever; see the class."""
+        pause = 0.02
+        try:
+            while self._current():
+                try:
+                    if not self.wire.connected:
+                        await greet(self.process, self.server, self.wire)
+                    (reply,) = await self.wire.call([self._command()], PATIENCE)
+                    if isinstance(reply, Exception):
+                        raise NotNow(str(reply))
+                except (ServerAway, NotNow) as error:
+                    mark_away(self.server, str(error))
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.5)
+                    continue
+                pause = 0.02
+                if reply:
+                    self._take_in(reply)
+                    await asyncio.sleep(0)  # receivers come back before the next read
+        finally:
+            await self.wire.close()
+
+    def _command(self) -> list[Arg]:
+        last = [self.process.inboxes[shard].last for shard in self._shards]
+        return [b"XREAD", b"COUNT", MOST_ENTRIES, b"BLOCK", BLOCK_MS, b"STREAMS", *self._keys, *last]
+
+    def _take_in(self, reply: list[Any]) -> None:
+        entries = [(entry, self._by_key[key], fields[1]) for key, stream in reply for entry, fields in stream]
+        if len(reply) > 1:
+            entries.sort(key=lambda found: tuple(map(int, found[0].split(b"-"))))
+        process, server = self.process, self.server
+        with process.lock:
+            if not self._current():
+                return
+            for entry, shard, data in entries:
+                inbox = process.inboxes[shard]
+                inbox.last = entry
+                if entry in inbox.unread:
+                    continue
+                inbox.unread.add(entry)
+                token = Token(shard, entry, len(data))
+                try:
+                    record = unpack_record(data)
+                except ValueError as error:
+                    process.counters.garbage += 1
+                    process.warn("garbage", "Skipped a record in the inbox of this process: %s.", error)
+                    inbox.acks.setdefault("", []).append(token)
+                    continue
+                if record.kind == DIRECT:
+                    process.mailbox.deliver(record.name, server.local(record.deadline), record.body, token)
+                    continue
+                inbox.acks.setdefault("", []).append(token)
+                if record.kind == CONTROL:
+                    self._control(record)
+                    continue
+                dropped = process.mailbox.deliver_group(record.name, server.local(record.deadline), record.body)
+                if dropped:
+                    process.warn(
+                        "group-dropped",
+                        "A message to group %r was dropped for %d member(s) whose capacity was reached.",
+                        record.name,
+                        dropped,
+                    )
+            process.ack_soon(False)

@@ -1,0 +1,57 @@
+"""The heartbeat of a process, kept by the reactor's thread, so that a blocked event loop is not taken for dead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from trunkline.redis.connections import NotNow, ServerAway, Wire
+from trunkline.redis.pipeline import greet, greet_shards, mark_away
+from trunkline.redis.process import Process, Server
+
+BEAT_EVERY = 1.0  # seconds; a process that missed five is dead to the others (DEAD_AFTER in the scripts)
+
+
+class Heart:
+    """Beats on every server until it is cancelled.
+
+    :param check: called with each round, for what else has to be looked at once a second.
+    :param acknowledge: sends acknowledgements that wait.
+    """
+
+    def __init__(self, process: Process, check: Callable[[], None], acknowledge: Callable[[], None]) -> None:
+        self._process = process
+        self._check = check
+        self._acknowledge = acknowledge
+        self._wires = [Wire(host) for host in process.options.hosts]
+
+    async def run(self) -> None:
+        """Beat for ever."""
+        beats = [
+            asyncio.create_task(self._beat(server, wire))
+            for server, wire in zip(self._process.servers, self._wires, strict=True)
+        ]
+        try:
+            while True:
+                await asyncio.sleep(BEAT_EVERY)
+                self._process.mailbox.sweep()
+                self._check()
+                self._acknowledge()
+        finally:
+            for beat in beats:
+                beat.cancel()
+            await asyncio.wait(beats)
+            for wire in self._wires:
+                await wire.close()
+
+    async def _beat(self, server: Server, wire: Wire) -> None:
+        while True:
+            try:
+                if wire.connected:
+                    await greet_shards(self._process, server, wire)
+                else:
+                    await greet(self._process, server, wire)
+            except (ServerAway, NotNow) as error:
+                mark_away(server, str(error))
+            # A server that is away is tried more often, so that its return is noticed soon.
+            await asyncio.sleep(BEAT_EVERY if server.away_since is None else BEAT_EVERY / 5)

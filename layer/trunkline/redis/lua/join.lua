@@ -1,0 +1,19 @@
+-- Put a member into a group: a process ("p:<id>") or a name that the sender sends to ("n:<channel>").
+-- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, in:<process>.
+-- ARGV: epoch, sender, number, first, member, life ms, own process or '', other process or '', control record.
+-- Returns OK and an empty text. Or EPOCH, LATE.
+-- Race: a process that joins before its first beat would be taken for dead; joining counts as one.
+local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+if refusal then return refusal end
+local now, life = clock(), tonumber(ARGV[6])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + life, ARGV[5])
+keep(KEYS[1], life)
+if ARGV[7] ~= '' and not redis.call('ZSCORE', base .. 'procs', ARGV[7]) then
+  redis.call('ZADD', base .. 'procs', now, ARGV[7])
+end
+if ARGV[8] ~= '' then
+  redis.call('XADD', base .. 'in:' .. ARGV[8], '*', 'r', string.format('%013.0f', now + life) .. ARGV[9])
+  keep(base .. 'in:' .. ARGV[8], 120000)
+end
+return answer(ARGV[2], ARGV[3], ARGV[4], '')

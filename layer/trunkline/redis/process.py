@@ -1,0 +1,165 @@
+"""What belongs to one process of one layer object: its identity, its channels, what it knows of the servers.
+
+Shared by all event loops of the process; everything here is guarded by the mailbox' lock and does no I/O.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from trunkline.config import RedisOptions
+from trunkline.mailbox import Mailbox
+from trunkline.redis.keys import Keys
+from trunkline.redis.ring import VIRTUAL_SHARDS, Ring
+from trunkline.stats import Counters, LimitedLog
+
+LEAST_INBOX = 10_000  # messages in a process' inbox on one virtual shard before sends are refused
+INBOX_BYTES = 64 * 1024 * 1024  # the same in bytes
+
+
+class Token(NamedTuple):
+    """A direct message in the inbox: where it lies, so that it can be acknowledged once it was read."""
+
+    shard: int
+    entry: bytes
+    size: int
+
+
+@dataclass
+class Server:
+    """What this process knows of one server.
+
+    :ivar offset: server's milliseconds minus this machine's monotonic milliseconds; ``None`` before its first answer.
+    :ivar away_since: monotonic seconds since when it can't be reached; ``None`` while it can.
+    """
+
+    position: int
+    label: str
+    offset: float | None = None
+    away_since: float | None = None
+    problem: str = ""
+    layout_reported: bool = False
+
+    def now_ms(self) -> float:
+        """The server's clock in milliseconds, as this process knows it."""
+        return time.monotonic() * 1000 + (self.offset or 0.0)
+
+    def local(self, deadline_ms: float) -> float:
+        """A time of the server's clock in monotonic seconds of this machine."""
+        return (deadline_ms - (self.offset or 0.0)) / 1000
+
+
+@dataclass
+class Inbox:
+    """The reading position in this process' inbox on one virtual shard."""
+
+    last: bytes = b"0-0"
+    unread: set[bytes] = field(default_factory=set)  # taken and not yet removed on the server: never taken twice
+    acks: dict[str, list[Token]] = field(default_factory=dict)
+
+
+@dataclass
+class Membership:
+    """What the server knows of this process' membership in a group."""
+
+    epoch: str = ""
+    refresh_at: float = 0.0
+
+
+class Process:
+    """See the module.
+
+    :ivar id: 24 hexadecimal digits.
+    :ivar epochs: known epoch id of each virtual shard; empty before the first answer.
+    :ivar present: whether this process has channels of its own, and therefore beats.
+    """
+
+    def __init__(self, ident: str, options: RedisOptions, counters: Counters, warn: LimitedLog) -> None:
+        common = options.common
+        self.id = ident
+        self.options = options
+        self.common = common
+        self.counters = counters
+        self.warn = warn
+        self.ring = Ring(len(options.hosts))
+        self.keys = Keys(common.prefix)
+        self.servers = [Server(position, host.label) for position, host in enumerate(options.hosts)]
+        self.epochs = [""] * VIRTUAL_SHARDS
+        self.inboxes = [Inbox() for _ in range(VIRTUAL_SHARDS)]
+        self.memberships: dict[str, Membership] = {}
+        self.present = False
+        self.ack_soon: Callable[[bool], None] = lambda _urgent: None
+        self.lost_memberships: Callable[[int], None] = lambda _shard: None
+        self.mailbox = Mailbox(
+            capacity_of=common.capacity_of,
+            idle=common.expiry,
+            clock=time.monotonic,
+            consumed=self._consumed,
+            counters=counters,
+        )
+        self.lock = self.mailbox.lock
+        self.inbox_most = max(LEAST_INBOX, 2 * common.capacity, *(2 * many for _, many in common.channel_capacity))
+        self.inbox_life = int(max(common.expiry * 2, 120) * 1000)
+        self._flushed = ""
+
+    def server_of(self, shard: int) -> Server:
+        """The server that owns a virtual shard."""
+        return self.servers[self.ring.owners[shard]]
+
+    # -- epochs
+
+    def adopt(self, shard: int, text: str) -> bool:
+        """Take over the epoch ``"id:created:kind"`` that a server told; ``False`` while the shard is being flushed."""
+        ident, _, rest = text.partition(":")
+        kind = rest.partition(":")[2]
+        if kind == "flushing" or not ident:
+            return False
+        with self.lock:
+            before = self.epochs[shard]
+            if ident == before:
+                return True
+            self.epochs[shard] = ident
+            if kind == "flush":
+                if ident != self._flushed:
+                    self._flushed = ident
+                    if before:
+                        self.mailbox.clear()
+                        self.memberships.clear()
+                return True
+            self.inboxes[shard].last = b"0-0"
+        if before or self.present:
+            self.lost_memberships(shard)
+        return True
+
+    # -- acknowledgements
+
+    def _consumed(self, channel: str, token: object) -> None:
+        assert isinstance(token, Token)
+        waiting = self.inboxes[token.shard].acks.setdefault(channel, [])
+        waiting.append(token)
+        self.ack_soon(len(waiting) * 4 >= self.common.capacity_of(channel))
+
+    def take_acks(self, shard: int) -> dict[str, list[Token]]:
+        """The acknowledgements that wait for a virtual shard; the caller sends them."""
+        inbox = self.inboxes[shard]
+        if not inbox.acks:
+            return {}
+        with self.lock:
+            acks, inbox.acks = inbox.acks, {}
+        return acks
+
+    def acked(self, shard: int, acks: dict[str, list[Token]]) -> None:
+        """The server has removed them."""
+        unread = self.inboxes[shard].unread
+        with self.lock:
+            for tokens in acks.values():
+                unread.difference_update(token.entry for token in tokens)
+
+
+def new_id() -> str:
+    """A random id of 96 bits: of a sender, a reader or an epoch."""
+    return secrets.token_hex(12)

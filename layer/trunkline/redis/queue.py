@@ -1,0 +1,282 @@
+"""Receiving from queues (normal channels) in one event loop: bells, numbered takes, and giving back.
+
+A reader blocks on the channels' bells, never on the queues themselves. A take gives at most as many messages as
+receivers wait, and the server keeps them under the take's number until the next one, so a reply that is cut off is
+asked for again. What nobody waits for any more goes back to the front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from trunkline.codec import unpack_record
+from trunkline.mailbox import Waiter, wake_one
+from trunkline.redis.connections import Arg, NotNow, ServerAway, UnknownScript, Wire
+from trunkline.redis.pipeline import PATIENCE, greet, load_scripts, mark_away
+from trunkline.redis.process import Process, Server, new_id
+from trunkline.redis.scripts import script
+
+BLOCK_S = 5  # seconds blocked on bells; then a look without a bell, for one that a killed reader took with it
+
+
+class Taken(NamedTuple):
+    """A message that was taken from a server and not received yet."""
+
+    server: Server
+    shard: int
+    data: bytes
+
+
+class Take(NamedTuple):
+    """A take that was asked for; the same again gives the same messages."""
+
+    server: Server
+    shard: int
+    channel: str
+    reader: str
+    number: int
+    most: int
+
+    def command(self, process: Process) -> list[Arg]:
+        return [
+            b"EVALSHA", script("take").sha, 2, process.keys.key(self.shard, "q", self.channel),
+            process.keys.canary(self.shard), process.epochs[self.shard], self.reader, self.number, self.most,
+            self.channel,
+        ]  # fmt: skip
+
+
+class Queue:
+    """One channel as one event loop receives from it.
+
+    :param places: (server, virtual shard) of each list that holds messages of the channel.
+    :param give_back: takes what has to go back to the front of a server's list.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        places: Iterable[tuple[Server, int]],
+        process: Process,
+        give_back: Callable[[str, list[Taken]], None],
+    ) -> None:
+        self.channel = channel
+        self.places = {server.position: shard for server, shard in places}
+        self.items: deque[Taken] = deque()
+        self.waiters: deque[Waiter] = deque()
+        self.receivers = 0
+        self.asking = 0
+        self.lock = asyncio.Lock()
+        self._process = process
+        self._give_back = give_back
+
+    def need(self) -> int:
+        """How many more messages receivers wait for."""
+        return self.receivers - len(self.items) - self.asking
+
+    def put(self, taken: list[Taken]) -> None:
+        """Hand out what was taken."""
+        self.items.extend(taken)
+        for _ in taken:
+            wake_one(self.waiters)
+        self.settle()
+
+    def settle(self) -> None:
+        """Give back what nobody waits for."""
+        if len(self.items) > self.receivers:
+            extra = [self.items.pop() for _ in range(len(self.items) - self.receivers)]
+            self._give_back(self.channel, extra[::-1])
+        if self.items and self.waiters:
+            wake_one(self.waiters)
+
+    async def receive(self, want: Callable[[Queue], None]) -> bytes:
+        """Wait for the next message's body; cancelling it gives the message to another receiver or back."""
+        self.receivers += 1
+        try:
+            while True:
+                while self.items:
+                    item = self.items.popleft()
+                    try:
+                        record = unpack_record(item.data)
+                    except ValueError as error:
+                        self._process.counters.garbage += 1
+                        self._process.warn("garbage", "Skipped a record in channel %r: %s.", self.channel, error)
+                        continue
+                    if item.server.local(record.deadline) > time.monotonic():
+                        self._process.counters.received += 1
+                        return record.body
+                    self._process.counters.expired += 1
+                waiter: Waiter = asyncio.get_running_loop().create_future()
+                self.waiters.append(waiter)
+                want(self)
+                try:
+                    await waiter
+                finally:
+                    if waiter in self.waiters:
+                        self.waiters.remove(waiter)
+        finally:
+            self.receivers -= 1
+            self.settle()
+
+
+class BellReader:
+    """The blocked connection of one event loop to one server's bells.
+
+    :param queues: the channels of this event loop, by name.
+    :param nudge: wakes this reader when it is blocked on too few bells.
+    :param abandoned: takes over a take whose reply this reader won't see.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        server: Server,
+        queues: dict[str, Queue],
+        nudge: Callable[[Server, str], None],
+        abandoned: Callable[[Take], None],
+        heard: Callable[[Server, int, str], None],
+    ) -> None:
+        self.process = process
+        self.server = server
+        self.reader = new_id()
+        self.wire = Wire(process.options.hosts[server.position])
+        self._queues = queues
+        self._nudge = nudge
+        self._abandoned = abandoned
+        self._heard = heard
+        self._number = 0
+        self._wanted = asyncio.Event()
+        self._blocked_on: set[str] | None = None
+        self._nudged = False
+        self._looked: set[str] = set()
+        self._hints: set[str] = set()
+        self._nudge_key = process.keys.key(process.ring.owned[server.position][0], "nudge", self.reader)
+
+    def want(self, queue: Queue) -> None:
+        """A receiver began to wait."""
+        if queue.channel not in self._looked:
+            self._looked.add(queue.channel)
+            self._hints.add(queue.channel)
+        self._wanted.set()
+        if self._blocked_on is not None and queue.channel not in self._blocked_on and not self._nudged:
+            self._nudged = True
+            self._nudge(self.server, self.reader)
+
+    async def run(self) -> None:
+        """Read for ever, through outages."""
+        pause = 0.02
+        try:
+            while True:
+                queues = [
+                    queue
+                    for queue in self._queues.values()
+                    if self.server.position in queue.places and queue.need() > 0
+                ]
+                if not queues:
+                    self._wanted.clear()
+                    await self._wanted.wait()
+                    continue
+                try:
+                    if not self.wire.connected:
+                        await greet(self.process, self.server, self.wire)
+                        self._hints.update(queue.channel for queue in queues)  # a bell may have been cut off
+                    hinted = [queue for queue in queues if queue.channel in self._hints]
+                    if hinted:
+                        for queue in hinted:
+                            await self._take(queue)
+                        await asyncio.sleep(0)  # receivers come back before the next look
+                    else:
+                        await self._listen(queues)
+                    pause = 0.02
+                except (ServerAway, NotNow) as error:
+                    mark_away(self.server, str(error))
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.5)
+        finally:
+            if self._blocked_on:
+                for channel in self._blocked_on:  # a bell may have been on its way to us
+                    self._heard(self.server, self._queues[channel].places[self.server.position], channel)
+            await self.wire.close()
+
+    async def _listen(self, queues: list[Queue]) -> None:
+        process, position = self.process, self.server.position
+        bells = {
+            process.keys.key(queue.places[position], "bell", queue.channel).encode(): queue.channel for queue in queues
+        }
+        self._blocked_on = set(bells.values())
+        (reply,) = await self.wire.call([[b"BLPOP", *bells, self._nudge_key, BLOCK_S]], BLOCK_S + PATIENCE)
+        heard_of, self._blocked_on, self._nudged = self._blocked_on, None, False
+        if isinstance(reply, Exception):
+            raise NotNow(str(reply))
+        if reply is None:
+            self._hints.update(heard_of)
+        elif reply[0] in bells:
+            channel = bells[reply[0]]
+            queue = self._queues[channel]
+            if queue.need() > 0:
+                self._hints.add(channel)
+            else:
+                self._heard(self.server, queue.places[position], channel)
+
+    async def _take(self, queue: Queue) -> None:
+        async with queue.lock:  # one receiver and three servers: one take at a time
+            most = queue.need()
+            if most <= 0:
+                self._hints.discard(queue.channel)
+                self._heard(self.server, queue.places[self.server.position], queue.channel)
+                return
+            self._number += 1
+            shard = queue.places[self.server.position]
+            take = Take(self.server, shard, queue.channel, self.reader, self._number, most)
+            queue.asking += most
+            try:
+                left, records = await self._ask(take)
+            except BaseException:
+                self._abandoned(take)
+                raise
+            finally:
+                queue.asking -= most
+            if not left:
+                self._hints.discard(queue.channel)
+            queue.put([Taken(self.server, shard, data) for data in records])
+
+    async def _ask(self, take: Take) -> tuple[bool, list[bytes]]:
+        pause = 0.02
+        while True:
+            try:
+                return await ask_take(self.process, self.wire, take)
+            except (ServerAway, NotNow) as error:
+                mark_away(self.server, str(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 0.5)
+
+
+async def ask_take(process: Process, wire: Wire, take: Take) -> tuple[bool, list[bytes]]:
+    """Ask for a take once; returns whether more is left, and the records.
+
+    :raises ServerAway, NotNow: ask again.
+    """
+    while True:
+        if not wire.connected:
+            await greet(process, take.server, wire)
+        (reply,) = await wire.call([take.command(process)], PATIENCE)
+        if isinstance(reply, UnknownScript):
+            await load_scripts(wire, {"take"})
+        elif isinstance(reply, Exception):
+            raise NotNow(str(reply))
+        elif reply[0] == b"OK":
+            process.counters.expired += int(reply[1])
+            return bool(reply[2]), _records(reply[3:])
+        elif reply[0] == b"EPOCH":
+            if not reply[1] or not process.adopt(take.shard, reply[1].decode()):
+                await wire.close()  # greeting again makes an epoch, or waits for the end of a flush
+                await asyncio.sleep(0.05)
+        else:  # LATE: a later number was used, so these messages were seen
+            return False, []
+
+
+def _records(reply: list[Any]) -> list[bytes]:
+    return [data for data in reply if isinstance(data, bytes)]
