@@ -1,0 +1,36 @@
+"""Consumers that write down what they do, into the file that WORKER_PROJECT_DIARY names."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from channels.consumer import AsyncConsumer, SyncConsumer
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+
+
+def note(line: str) -> None:
+    with open(os.environ["WORKER_PROJECT_DIARY"], "a", encoding="utf-8") as diary:
+        diary.write(line + "\n")
+
+
+class Waiting(AsyncConsumer):  # type: ignore[misc]
+    async def job(self, message: dict[str, Any]) -> None:
+        note(f"begun {message['n']}")
+        await asyncio.sleep(message.get("seconds", 0))
+        note(f"ended {message['n']}")
+
+    async def fail(self, message: dict[str, Any]) -> None:
+        raise RuntimeError("this consumer was told to fail")
+
+
+class Threaded(SyncConsumer):  # type: ignore[misc]
+    def job(self, message: dict[str, Any]) -> None:
+        note(f"begun {message['n']}")
+        time.sleep(message.get("seconds", 0))
+        note(f"ended {message['n']}")
+
+
+application = ProtocolTypeRouter(
+    {"channel": ChannelNameRouter({"waiting": Waiting.as_asgi(), "threaded": Threaded.as_asgi()})}
+)
