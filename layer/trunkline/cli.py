@@ -1,0 +1,79 @@
+"""The ``trunkline`` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+
+from trunkline import __version__
+from trunkline.config import LAYERS, IPCOptions, RedisOptions, ipc_options, redis_options
+from trunkline.env import channel_layers_from_env
+from trunkline.errors import ConfigurationError
+
+__all__ = ["describe", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0, or 1 with one sentence on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="trunkline", description="Trunkline: a channel layer for Django Channels, and the parts that deploy it."
+    )
+    parser.add_argument("--version", action="version", version=f"trunkline {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    commands.add_parser(
+        "config",
+        help="show the channel layer that the environment configures",
+        description=(
+            "Shows what CHANNEL_LAYERS becomes in a project whose settings call channel_layers_from_env(), every "
+            "option with its value, secrets as ***. Exits with 1 and one sentence when the environment is wrong."
+        ),
+    )
+    parser.parse_args(arguments)
+    try:
+        for line in describe(os.environ):
+            print(line)
+    except ConfigurationError as exc:
+        print(f"trunkline: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def describe(environ: Mapping[str, str]) -> Iterator[str]:
+    """Lines that show the configured channel layer to a person, without secrets.
+
+    :raises ConfigurationError: when the environment doesn't describe a channel layer.
+    """
+    layer = channel_layers_from_env(environ)["default"]
+    backend, config = str(layer["BACKEND"]), layer["CONFIG"]
+    assert isinstance(config, Mapping)
+    yield f"backend: {backend}"
+    if backend == LAYERS["redis"]:
+        yield from _options(redis_options(config))
+    elif backend == LAYERS["ipc"]:
+        yield from _options(ipc_options(config))
+    else:
+        # What another layer's options mean isn't known here, so none of their values is shown.
+        yield f"options: {', '.join(sorted(map(str, config))) or 'none'} (another package's layer; values not shown)"
+
+
+def _options(options: RedisOptions | IPCOptions) -> Iterator[str]:
+    if isinstance(options, RedisOptions):
+        for position, host in enumerate(options.hosts):
+            yield f"hosts[{position}]: {repr(host).removeprefix('<Endpoint ').removesuffix('>')}"
+    for part in (options, options.common):
+        for field in fields(part):
+            if field.name not in ("hosts", "common", "notes"):
+                yield f"{field.name}: {_shown(field.name, getattr(part, field.name))}"
+    for note in options.notes:
+        yield f"note: {note}"
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "mode" and isinstance(value, int):
+        return f"{value:04o}"
+    if name == "channel_capacity" and isinstance(value, tuple):
+        return ", ".join(f"{pattern.pattern} = {capacity}" for pattern, capacity in value) or "none"
+    return "default" if value is None else str(value)

@@ -1,0 +1,60 @@
+"""The ``trunkline`` command."""
+
+from __future__ import annotations
+
+import pytest
+
+from trunkline import __version__
+from trunkline.cli import describe, main
+
+
+def test_the_version_is_the_distribution_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"trunkline {__version__}\n"
+
+
+def test_config_shows_every_option_and_no_secret() -> None:
+    text = "\n".join(
+        describe(
+            {
+                "REDIS_URL": "redis://:hunter2@cache:6379/1,rediss://other:6380",
+                "CHANNEL_LAYERS_CONFIG": '{"capacity": 500, "channel_capacity": {"http.*": 7}, "prefix": "site"}',
+            }
+        )
+    )
+    assert "hunter2" not in text
+    assert "hosts[0]: redis://cache:6379/1 password=***" in text
+    assert "hosts[1]: rediss://other:6380/0" in text
+    for line in ("backend: trunkline.RedisChannelLayer", "capacity: 500", "prefix: site", "retry_time: 10.0"):
+        assert line in text.splitlines()
+    assert "= 7" in text
+
+
+def test_config_of_the_machine_local_layer_shows_its_directory() -> None:
+    lines = list(describe({"CHANNEL_LAYERS_BACKEND": "trunkline.IPCChannelLayer", "TRUNKLINE_IPC_DIR": "/run/x"}))
+    assert {"backend: trunkline.IPCChannelLayer", "directory: /run/x", "mode: 0700"} <= set(lines)
+
+
+def test_the_options_of_another_package_s_layer_are_named_without_values() -> None:
+    environ = {
+        "CHANNEL_LAYERS_BACKEND": "example.layers.Layer",
+        "CHANNEL_LAYERS_CONFIG": '{"url": "proto://:hunter2@host"}',
+    }
+    text = "\n".join(describe(environ))
+    assert "url" in text
+    assert "hunter2" not in text
+
+
+def test_a_wrong_environment_is_one_sentence_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHANNEL_LAYERS_CONFIG", '{"capacity": -1}')
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+    assert main(["config"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("trunkline: ")
+    assert "capacity" in captured.err
+    assert captured.err.count("\n") == 1
