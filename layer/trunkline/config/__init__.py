@@ -5,6 +5,7 @@ Pure: no I/O, no environment, no clock, no Django. :mod:`trunkline.env` reads, t
 
 from __future__ import annotations
 
+from trunkline.config.hosts import decode_hosts
 from trunkline.config.judge import ipc_options, redis_options
 from trunkline.config.objects import CommonOptions, Endpoint, IPCOptions, RedisOptions
 from trunkline.config.table import CONNECTION_OPTIONS, LAYERS, OPTIONS, VARIABLES, ConnectionOption, Option, Variable
@@ -22,6 +23,7 @@ __all__ = [
     "Option",
     "RedisOptions",
     "Variable",
+    "decode_hosts",
     "ipc_options",
     "parse_config_text",
     "redis_options",

@@ -31,19 +31,23 @@ VERIFY_FLAGS = {
 _FALSE = ("0", "f", "false", "n", "no")  # as redis-py reads flags in a URL
 
 
-def connection_option(where: str, name: object, value: object) -> tuple[str, object, str | None]:
+def connection_option(
+    where: str, name: object, value: object, *, places: tuple[str, ...] = ()
+) -> tuple[str, object, str | None]:
     """Judge one connection option.
 
     :param where: the place for messages, such as ``hosts[0]``.
+    :param places: names that are accepted beside the connection options.
     :returns: the name, the checked value, and a note where the option has no effect (the value is then ``None``).
     :raises ConfigurationError: one sentence; it never holds the value of a text.
     """
     option = _TABLE.get(name) if isinstance(name, str) else None
     if option is None:
-        close = get_close_matches(name, _TABLE, 1) if isinstance(name, str) and len(name) <= 60 else []
+        close = get_close_matches(name, (*places, *_TABLE), 1) if isinstance(name, str) and len(name) <= 60 else []
         hint = f"; did you mean {close[0]!r}?" if close else ";"
+        accepted = ", ".join((*places, *_ACCEPTED))
         raise ConfigurationError(
-            f"Unknown connection option {values.named(name)} in {where}{hint} accepted are: {', '.join(_ACCEPTED)}."
+            f"Unknown connection option {values.named(name)} in {where}{hint} accepted are: {accepted}."
         )
     if option.fate == "noted":
         return option.name, None, f"Connection option {option.name!r} has no effect: {option.help}."

@@ -33,9 +33,9 @@ class Draft:
     options: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, name: object, value: object, where: str | None = None) -> None:
+    def add(self, name: object, value: object, where: str | None = None, *, places: tuple[str, ...] = ()) -> None:
         """Judge a connection option and keep it, unless a stronger source has given it."""
-        known, checked, note = connection_option(where or self.where, name, value)
+        known, checked, note = connection_option(where or self.where, name, value, places=places)
         if note is not None:
             self.notes.append(note)
         elif checked is not None:

@@ -24,19 +24,23 @@ MAX_HOSTS = 12  # one for each virtual shard of key schema 1
 _ACCEPTED = "a URL (redis://, rediss://, unix://), a (host, port) pair, a dict or a host's name"
 _EXAMPLE = "hosts=['redis://redis:6379/0']"
 _BARE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-]+)(?::(?P<port>\d{1,8}))?")
+_PLACES = ("address", "host", "port", "unix_socket_path")
 _SENTINEL_KEYS = ("sentinels", "master_name", "sentinel_kwargs", "service_name")
 
 
-def decode_hosts(hosts: object, connection_kwargs: object = None) -> tuple[tuple[Endpoint, ...], tuple[str, ...]]:
+def decode_hosts(
+    hosts: object, connection_kwargs: object = None, *, source: str = "hosts"
+) -> tuple[tuple[Endpoint, ...], tuple[str, ...]]:
     """Turn ``hosts`` and ``connection_kwargs`` into endpoints, in the order given.
 
+    :param source: what the servers are called in messages.
     :returns: the endpoints, and notes about connection options without an effect.
     :raises ConfigurationError: one sentence for each kind of wrong value, never with a text out of ``hosts``.
     """
     shared = _shared(connection_kwargs)
-    entries = _entries(hosts)
+    entries = _entries(hosts, source)
     if any(name.startswith("ssl_") for name in shared):
-        used = [_draft(entry, f"hosts[{position}]") for position, entry in enumerate(entries)]
+        used = [_draft(entry, f"{source}[{position}]") for position, entry in enumerate(entries)]
         if not shared.get("ssl") and not any(transport_of(draft) == "tls" for draft in used):
             raise ConfigurationError(
                 "Option 'connection_kwargs' holds options of TLS (ssl_…), but no host uses TLS: write rediss:// in its "
@@ -45,7 +49,7 @@ def decode_hosts(hosts: object, connection_kwargs: object = None) -> tuple[tuple
     endpoints: list[Endpoint] = []
     notes: dict[str, None] = {}  # in order and without repetition
     for position, entry in enumerate(entries):
-        draft = _draft(entry, f"hosts[{position}]")
+        draft = _draft(entry, f"{source}[{position}]")
         for name, value in shared.items():
             if name.startswith("ssl_") and transport_of(draft, shared) != "tls":
                 continue  # for the other hosts, which do use TLS
@@ -55,13 +59,14 @@ def decode_hosts(hosts: object, connection_kwargs: object = None) -> tuple[tuple
         for earlier, other in enumerate(endpoints):
             if endpoint.label.partition("://")[2] == other.label.partition("://")[2]:
                 raise ConfigurationError(
-                    f"Option 'hosts' must name each server once, but hosts[{position}] is the same as hosts[{earlier}]."
+                    f"Option {source!r} must name each server once, but {source}[{position}] is the same as "
+                    f"{source}[{earlier}]."
                 )
         endpoints.append(endpoint)
     return tuple(endpoints), tuple(notes)
 
 
-def _entries(hosts: object) -> list[object]:
+def _entries(hosts: object, source: str) -> list[object]:
     if hosts is None:
         return ["redis://localhost:6379"]
     if isinstance(hosts, str | bytes):
@@ -85,7 +90,7 @@ def _entries(hosts: object) -> list[object]:
             "hosts=[('redis', 6379)]."
         )
     if len(hosts) > MAX_HOSTS:
-        raise ConfigurationError(f"Option 'hosts' must name 1 to {MAX_HOSTS} servers, not {len(hosts)}.")
+        raise ConfigurationError(f"Option {source!r} must name 1 to {MAX_HOSTS} servers, not {len(hosts)}.")
     return list(hosts) or ["redis://localhost:6379"]
 
 
@@ -104,12 +109,14 @@ def _shared(connection_kwargs: object) -> dict[str, object]:
         )
     shared: dict[str, object] = {}
     for name, value in connection_kwargs.items():
-        if name in ("host", "port", "path", "unixcheck_socket_path", "address", "url", "connection_class"):
+        if name in ("host", "port", "path", "unix_socket_path", "address", "url", "connection_class"):
             raise ConfigurationError(
                 f"Connection option {name!r} in 'connection_kwargs' belongs to one server: write it into 'hosts'."
             )
-        connection_option("'connection_kwargs'", name, value)  # even where no host takes it up
-        shared[name] = value
+        # Judged here already, because perhaps no host takes it up.
+        known, checked, note = connection_option("'connection_kwargs'", name, value)
+        if checked is not None or note is not None:
+            shared[known] = value
     return shared
 
 
@@ -174,7 +181,7 @@ def _read_dict(draft: Draft, entry: Mapping[object, object]) -> None:
                 f"Option {where!r} describes Redis Sentinel ({name!r}), which is not in this version; name each server "
                 "itself."
             )
-    places = [name for name in ("address", "unixcheck_socket_path", "path") if rest.get(name) is not None]
+    places = [name for name in ("address", "unix_socket_path", "path") if rest.get(name) is not None]
     if rest.get("host") is not None or (rest.get("port") is not None and places):
         places.append("host" if rest.get("host") is not None else "port")
     if len(places) > 1:
@@ -186,7 +193,7 @@ def _read_dict(draft: Draft, entry: Mapping[object, object]) -> None:
         _read_pair(draft, address)
     elif address is not None:
         raise ConfigurationError(f"Option '{where}.address' must be a URL, not {values.given(address)}.")
-    for name in ("unixcheck_socket_path", "path"):
+    for name in ("unix_socket_path", "path"):
         path = rest.pop(name, None)
         if path is not None:
             draft.transport = "unix"
@@ -200,7 +207,7 @@ def _read_dict(draft: Draft, entry: Mapping[object, object]) -> None:
         raise ConfigurationError(f"Option {where!r} must name its URL 'address', not 'url'.")
     _read_class(draft, rest.pop("connection_class", None))
     for option, value in rest.items():
-        draft.add(option, value)
+        draft.add(option, value, places=_PLACES)
 
 
 def _read_class(draft: Draft, value: object) -> None:

@@ -21,7 +21,7 @@ _MANGLED_VALUE = re.compile(r"\\ ?['\"]")
 _DEEPEST = 6  # levels that a real CONFIG never reaches
 _SHOWN_TEXTS = frozenset({"host", "hosts", "prefix"})
 _SHOWN_NUMBERS = frozenset({"capacity", "db", "expiry", "group_expiry", "hosts", "port"})
-_KNOWN = frozenset(option.name for option in (*OPTIONS, *CONNECTION_OPTIONS))
+_KNOWN = {option.name for option in OPTIONS} | {option.name for option in CONNECTION_OPTIONS}
 _HARMLESS = re.compile(r"[A-Za-z0-9_.\-]{1,60}")
 
 
