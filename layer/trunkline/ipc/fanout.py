@@ -1,0 +1,124 @@
+"""Group messages that a process has fanned out to its own channels and that nobody has received yet; no I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import NamedTuple
+
+from trunkline.stats import Counters
+
+
+class Unread(NamedTuple):
+    """A group message for one channel.
+
+    :ivar deadline: when it expires, in the store's clock (ns).
+    :ivar body: the encoded message, shared by all members; each receiver decodes an object of its own.
+    """
+
+    deadline: int
+    body: bytes
+
+
+class FanOut:
+    """Unread group messages by channel. Not thread-safe.
+
+    :param counters: ``expired`` and ``group_dropped`` are counted here.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._boxes: dict[str, deque[Unread]] = {}
+        self._ready: dict[str, dict[str, None]] = {}  # head -> its channels with something unread, in turn
+        self._counters = counters
+
+    def __len__(self) -> int:
+        return sum(len(box) for box in self._boxes.values())
+
+    def put(self, channel: str, item: Unread, now: int, room: int) -> bool:
+        """Append a message; returns whether there was room for it.
+
+        :param room: how many messages the channel may hold here.
+        """
+        box = self._boxes.get(channel)
+        if box is None:
+            if room <= 0:
+                self._counters.group_dropped += 1
+                return False
+            self._boxes[channel] = deque((item,))
+            self._ready.setdefault(_head_of(channel), {})[channel] = None
+            return True
+        if len(box) >= room:
+            while box and box[0].deadline <= now:
+                box.popleft()
+                self._counters.expired += 1
+            if len(box) >= room:
+                self._counters.group_dropped += 1
+                return False
+        box.append(item)
+        return True
+
+    def unread(self, channel: str) -> int:
+        """How many messages the channel has here."""
+        box = self._boxes.get(channel)
+        return len(box) if box else 0
+
+    def take(self, channel: str, now: int) -> bytes | None:
+        """The next message of the channel that has not expired."""
+        box = self._boxes.get(channel)
+        if box is None:
+            return None
+        body = None
+        while box and body is None:
+            item = box.popleft()
+            if item.deadline > now:
+                body = item.body
+            else:
+                self._counters.expired += 1
+        if not box:
+            self._close(channel)
+        return body
+
+    def take_any(self, head: str, asked: Collection[str], now: int) -> tuple[str, bytes] | None:
+        """The next message of any channel under ``head`` that is not in ``asked``; channels take turns."""
+        ready = self._ready.get(head)
+        for channel in list(ready or ()):
+            if channel in asked:
+                continue
+            body = self.take(channel, now)
+            if ready is not None and ready.pop(channel, "gone") is None:
+                ready[channel] = None  # at the end
+            if body is not None:
+                return channel, body
+        return None
+
+    def drop_expired(self, now: int) -> list[str]:
+        """Drop the expired messages at the front of every channel; returns the channels that had some."""
+        stale = []
+        for channel, box in list(self._boxes.items()):
+            if box[0].deadline > now:
+                continue
+            stale.append(channel)
+            while box and box[0].deadline <= now:
+                box.popleft()
+                self._counters.expired += 1
+            if not box:
+                self._close(channel)
+        return stale
+
+    def clear(self) -> None:
+        """Forget everything (``flush``)."""
+        self._boxes.clear()
+        self._ready.clear()
+
+    def _close(self, channel: str) -> None:
+        del self._boxes[channel]
+        head = _head_of(channel)
+        ready = self._ready.get(head)
+        if ready is not None:
+            ready.pop(channel, None)
+            if not ready:
+                del self._ready[head]
+
+
+def _head_of(channel: str) -> str:
+    return channel[: channel.index("!") + 1]

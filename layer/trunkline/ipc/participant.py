@@ -1,0 +1,470 @@
+"""One layer object in one process: what it sends, whom it wakes, and what it does every second."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from trunkline.config import IPCOptions
+from trunkline.errors import LayerUnavailable
+from trunkline.ipc import environment, groups, presence, queues, upkeep
+from trunkline.ipc.doorbell import Doorbell
+from trunkline.ipc.environment import StoreFull
+from trunkline.ipc.fanout import FanOut, Unread
+from trunkline.ipc.keys import Place, place_of
+from trunkline.ipc.waiting import Bells, Waiting, wake
+from trunkline.names import Address
+from trunkline.stats import Counters, LimitedLog
+
+now_ns = time.monotonic_ns  # the same for all processes of the machine, and nobody sets it
+
+TICK = 1.0  # s between two looks at what no doorbell tells of: dead processes, and the messages they were woken for
+PAUSE = 0.25  # s until a receiver looks again for a store that was away
+COLLECT_MESSAGES = 500  # group messages taken out of the inbox in one transaction
+COLLECT_BYTES = 4 * 1024 * 1024
+INBOX_SHARE = 4  # an inbox may take one part in so many of the store
+
+_live: weakref.WeakSet[Participant] = weakref.WeakSet()
+
+
+class Participant:
+    """The transport of one layer object in one process; for any thread and any event loop.
+
+    :param identity: the process id in the names of its own channels, 24 hexadecimal digits.
+    :param capacity_of: how many unread messages a channel may hold.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        options: IPCOptions,
+        capacity_of: Callable[[str], int],
+        counters: Counters,
+        warn: LimitedLog,
+    ) -> None:
+        self.identity = identity
+        self.owner = bytes.fromhex(identity)
+        self._capacity_of = capacity_of
+        self._counters = counters
+        self._warn = warn
+        self._expiry = int(options.common.expiry * 1e9)
+        self._room = options.size // INBOX_SHARE
+        self._lock = threading.RLock()
+        self._waiting = Waiting()
+        self._fanout = FanOut(counters)
+        self._asked: dict[str, int] = {}  # own channels that a receive named in full, and when it last did
+        self._served: dict[str, bytes] = {}  # head -> key of the channel that was served last
+        self._members: dict[str, tuple[bytes, list[groups.Member]]] = {}
+        self._turn = False
+        self._bells: Bells | None = None
+        self._generation = 0
+        self._next_look = 0
+        self._next_tidying = 0
+        self._released = False
+        self.environment = environment.acquire(options)
+        self._write = self.environment.write
+        self._ring = self.environment.ringer.ring
+        self.pid = os.getpid()
+        _live.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Participant {self.identity} {self._bells!r}>"
+
+    # -- sending
+
+    def send(self, channel: str, body: bytes) -> None:
+        """See ``ChannelLayer.send``; ``body`` is the encoded message."""
+        now = now_ns()
+        arguments = (self._push, place_of(channel), body, now, now + self._expiry, self._capacity_of(channel))
+        try:
+            self._write(*arguments)
+        except StoreFull:
+            if not self._make_room(now):
+                raise
+            self._write(*arguments)
+
+    def _push(self, txn: Any, place: Place, body: bytes, now: int, deadline: int, capacity: int) -> None:
+        queues.push(txn, place, body, now, deadline, capacity, self._ring)
+        self.environment.check_room(txn, len(body))
+
+    def group_send(self, group: str, body: bytes) -> int:
+        """Returns how many members (channels, or whole processes) had no room."""
+        now = now_ns()
+        try:
+            sent = self._write(self._group_push, group, body, now)
+        except StoreFull:
+            if not self._make_room(now):
+                raise
+            sent = self._write(self._group_push, group, body, now)
+        for owner in sent.dead:
+            upkeep.bury(self.environment, owner)
+        return sent.dropped
+
+    def _group_push(self, txn: Any, group: str, body: bytes, now: int) -> groups.Sent:
+        sent = groups.send(txn, group, body, now, now + self._expiry, self._capacity_of, self._room, self._ring)
+        self.environment.check_room(txn, len(body))
+        return sent
+
+    def _make_room(self, now: int) -> bool:
+        """Drop everything that has expired, at most once a second; returns whether that was done now."""
+        if now < self._next_tidying:
+            return False
+        self._next_tidying = now + int(TICK * 1e9)
+        upkeep.drop_everything_expired(self.environment, now)
+        return True
+
+    # -- memberships
+
+    def group_add(self, group: str, channel: str, lifetime: float) -> None:
+        """Make ``channel`` a member for ``lifetime`` seconds."""
+        now = now_ns()
+        own = place_of(channel).owner == self.owner
+        if own:
+            self.register()
+        self._write(groups.add, group, channel, now, now + int(lifetime * 1e9))
+
+    def group_discard(self, group: str, channel: str) -> None:
+        """End a membership; what was sent to the group before is still received."""
+        if place_of(channel).owner == self.owner:
+            self._collect()
+        self._write(groups.discard, group, channel, now_ns())
+
+    # -- receiving
+
+    async def receive(self, channel: str, address: Address | None) -> bytes:
+        """Wait for the next message of a channel given by its full name.
+
+        :param address: the channel taken apart if it is this process' own, else ``None``.
+        """
+        loop = asyncio.get_running_loop()
+        place = place_of(channel)
+        first = False
+        while True:
+            with self._lock:
+                if address is not None:
+                    self._asked[channel] = now_ns()
+                try:
+                    body = self._take(channel, place, address is not None, self._bell_of(loop))
+                except LayerUnavailable as error:
+                    waiter = self._pause(error, loop)
+                else:
+                    if body is not None:
+                        self._counters.received += 1
+                        return body
+                    waiter = loop.create_future()
+                    self._waiting.add(channel, waiter, first=first)
+            first = True
+            try:
+                await waiter
+            except BaseException:
+                self._give_up(channel, place, waiter)
+                raise
+
+    async def receive_any(self, head: str) -> tuple[str, bytes]:
+        """Wait for a message of any own channel under ``head`` that no ``receive`` named in full."""
+        loop = asyncio.get_running_loop()
+        place = _head_place(self.owner, head)
+        first = False
+        while True:
+            with self._lock:
+                try:
+                    found = self._take_any(head, place, self._bell_of(loop))
+                except LayerUnavailable as error:
+                    waiter = self._pause(error, loop)
+                else:
+                    if found is not None:
+                        self._counters.received += 1
+                        self._waiting.wake(head)  # there may be more
+                        return found
+                    waiter = loop.create_future()
+                    self._waiting.add(head, waiter, first=first)
+            first = True
+            try:
+                await waiter
+            except BaseException:
+                self._give_up(head, place, waiter)
+                raise
+
+    def _take(self, channel: str, place: Place, own: bool, bell: bytes) -> bytes | None:
+        """Take a message, direct or out of a group; if there is none, ``bell`` is registered when this returns."""
+        now = now_ns()
+        if own and self._fanout.unread(channel):
+            self._turn = not self._turn  # neither of the two paths may starve the other
+            if self._turn:
+                body = self._fanout.take(channel, now)
+                if body is not None:
+                    return body
+        popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel))
+        self._counters.expired += popped.expired
+        if popped.body is not None:
+            if channel in self._waiting and (popped.unread or self._fanout.unread(channel)):
+                self._waiting.wake(channel)
+            return popped.body
+        if not own:
+            return None
+        if posted:
+            self._collect()
+        return self._fanout.take(channel, now)
+
+    def _pop(self, txn: Any, place: Place, now: int, bell: bytes, others: list[bytes]) -> tuple[queues.Popped, bool]:
+        popped = queues.pop(txn, place, now, bell, others)
+        posted = popped.body is None and place.owner is not None and presence.unposted(txn, self.owner)
+        return popped, posted
+
+    def _take_any(self, head: str, place: Place, bell: bytes) -> tuple[str, bytes] | None:
+        now = now_ns()
+        self._collect()
+        found = self._fanout.take_any(head, self._asked, now)
+        if found is not None:
+            return found
+        after = self._served.get(head, b"")
+        taken = self._write(queues.pop_any, place, now, self._asked, after, bell, self._bells_waiting(head))
+        if taken is None or taken[1].body is None:
+            return None
+        self._served[head] = taken[0].key
+        self._counters.expired += taken[1].expired
+        return taken[0].name.decode("ascii"), taken[1].body
+
+    def _give_up(self, name: str, place: Place, waiter: asyncio.Future[None]) -> None:
+        """A receiver was cancelled: nobody must ring for it, and a wake-up that it had belongs to the next one."""
+        with self._lock:
+            unwoken = self._waiting.withdraw(name, waiter)
+            if not unwoken and self._waiting.wake(name):
+                return
+            if name in self._waiting or self._bells is None:
+                return
+            bells = self._bells.names()
+            try:
+                self._write(queues.withdraw, place, bells, self._ring)
+            except ConnectionError:  # the store is away, and with it what was registered
+                pass
+
+    def _pause(self, error: LayerUnavailable, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """For a receiver an outage is a pause: let it look again in a moment."""
+        self._warn("ipc-unavailable", "Receiving waits until the store is back: %s", error)
+        waiter = loop.create_future()
+        loop.call_later(PAUSE, wake, waiter)
+        return waiter
+
+    def _bells_waiting(self, name: str) -> list[bytes]:
+        if name not in self._waiting or self._bells is None:
+            return []
+        bells = (self._bells.of(loop) for loop in self._waiting.loops(name))
+        return [bell.bell for bell in bells if bell is not None]
+
+    # -- group messages
+
+    def _collect(self) -> None:
+        """Take the inbox' group messages and give them to the members in this process."""
+        with self._lock:
+            more = self._bells is not None
+            while more:
+                now = now_ns()
+                items, more, members, unread = self._write(self._collect_some, now)
+                for item in items:
+                    if item.group == presence.FLUSHED:
+                        self._fanout.clear()
+                    self._give(item, members.get(item.group, []), unread, now)
+
+    def _collect_some(
+        self, txn: Any, now: int
+    ) -> tuple[list[presence.GroupItem], bool, dict[str, list[groups.Member]], dict[str, int]]:
+        items, more = presence.collect(txn, self.owner, COLLECT_MESSAGES, COLLECT_BYTES)
+        members: dict[str, list[groups.Member]] = {}
+        unread: dict[str, int] = {}
+        for group in {item.group for item in items}:
+            members[group] = self._members_of(txn, group, now)
+            for member in members[group]:
+                if member.channel not in self._waiting and member.channel not in unread:
+                    unread[member.channel] = queues.unread_of(txn, place_of(member.channel))
+        return items, more, members, unread
+
+    def _members_of(self, txn: Any, group: str, now: int) -> list[groups.Member]:
+        version = groups.version(txn, group, self.owner)
+        if version is None:
+            self._members.pop(group, None)
+            return []
+        known = self._members.get(group)
+        if known is not None and known[0] == version:
+            return known[1]
+        members = groups.members(txn, group, self.owner, now)
+        self._members[group] = (version, members)
+        return members
+
+    def _give(self, item: presence.GroupItem, members: list[groups.Member], unread: dict[str, int], now: int) -> None:
+        if item.deadline <= now:
+            self._counters.expired += 1
+            return
+        message = Unread(item.deadline, item.body)
+        for channel, end, begin in members:
+            if end <= now or item.number < begin:
+                continue
+            room = self._capacity_of(channel) - unread.get(channel, 0)
+            if not self._fanout.put(channel, message, now, room) or self._waiting.wake(channel):
+                continue
+            if channel not in self._asked:
+                self._waiting.wake(channel[: channel.index("!") + 1])
+
+    # -- the doorbell and the clock
+
+    def register(self) -> None:
+        """Make sure that others know this process, and can see whether it lives."""
+        with self._lock:
+            if self._bells is None:
+                self._write(presence.registered, self.owner)  # opens the store, and makes its directory
+                self._bells = self.environment.guard(Bells, self.environment.home, self._rung)
+                self._say_hello()
+            elif self._generation != self.environment.generation:
+                self._say_hello()
+
+    def _say_hello(self) -> None:
+        assert self._bells is not None
+        self._write(presence.register, self.owner, self._bells.home.bell, self._bells.names())
+        self._generation = self.environment.generation
+
+    def _bell_of(self, loop: asyncio.AbstractEventLoop) -> bytes:
+        if self._bells is not None:
+            doorbell = self._bells.of(loop)
+            if doorbell is not None and self._generation == self.environment.generation:
+                return doorbell.bell
+        self.register()
+        assert self._bells is not None
+        doorbell = self._bells.of(loop)
+        if doorbell is None:
+            doorbell = self.environment.guard(self._bells.attach, loop)
+            self._say_hello()
+            self._collect()
+            loop.call_later(TICK, self._tick, loop, doorbell)
+            self._waiting.wake_all()  # they waited while the layer was closed
+        return doorbell.bell
+
+    def _rung(self, doorbell: Doorbell) -> None:
+        with self._lock:
+            names, overflow = doorbell.listen()
+            if overflow:
+                self._waiting.wake_all()
+                names.add(b"")
+            unheard = [name for name in map(bytes.decode, names) if name and not self._waiting.wake(name)]
+            try:
+                if b"" in names:
+                    self._collect()
+                for name in unheard:
+                    self._pass_on(name)
+            except ConnectionError:  # the tick looks again
+                pass
+
+    def _pass_on(self, name: str) -> None:
+        """Somebody rang for a receiver that is no longer there."""
+        place = place_of(name) if not name.endswith("!") else _head_place(self.owner, name)
+        if place.owner is None and self._bells is not None:
+            self._write(queues.withdraw, place, self._bells.names(), self._ring)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, doorbell: Doorbell) -> None:
+        with self._lock:
+            if self._bells is None or self._bells.of(loop) is not doorbell:
+                return
+            loop.call_later(TICK, self._tick, loop, doorbell)
+            try:
+                self.look_around()
+            except ConnectionError:
+                self._waiting.wake_all()  # let the receivers find out whether it lasts
+
+    def look_around(self) -> None:
+        """What is due about once a second, in any process that uses the layer."""
+        now = now_ns()
+        if now < self._next_look:
+            return
+        self._next_look = now + int(TICK * 1e9)
+        with self._lock:
+            self.environment.verify()
+            upkeep.sweep(self.environment, now)
+            if self._bells is not None:
+                self._look_after_own(self._bells, now)
+
+    def _look_after_own(self, bells: Bells, now: int) -> None:
+        if bells.lost():  # somebody took us for dead, or removed the directory
+            self._bells = None
+            bells.close()
+            self._waiting.wake_all()
+            return
+        if bells.reclaim() or not self._write(presence.registered, self.owner):
+            self._say_hello()
+        self._collect()
+        for name in self._waiting:
+            shared = "!" not in name or place_of(name).owner is None
+            if shared and self._write(queues.unread_of, place_of(name)):
+                self._waiting.wake(name)
+        for channel in self._fanout.drop_expired(now):
+            if channel not in self._waiting and now - self._asked.get(channel, 0) > self._expiry:
+                self._write(groups.leave_all, channel, now)  # the Channels specification allows it: nobody listens
+        for channel in [name for name, last in self._asked.items() if now - last > 2 * self._expiry]:
+            if channel not in self._waiting:
+                del self._asked[channel]
+
+    # -- the end
+
+    def flush(self) -> None:
+        """Remove every message and membership of every process."""
+        with self._lock:
+            self._write(_empty, now_ns(), self._expiry, self._ring)
+            self._fanout.clear()
+
+    def close(self) -> None:
+        """Give up files and memory; what is unread is kept until it has expired. Usable again afterwards."""
+        with self._lock:
+            bells, self._bells = self._bells, None
+            if bells is not None:
+                try:
+                    self._write(presence.close, self.owner, now_ns() + self._expiry)
+                except ConnectionError:
+                    pass
+                bells.close()
+            if not self._released:
+                self._released = True
+                environment.release(self.environment)
+            elif self.environment.users <= 0:
+                self.environment.close()
+
+    def leave(self) -> None:
+        """The process ends in order: nothing of it is left."""
+        if self._bells is None or self.pid != os.getpid():
+            return
+        try:
+            self._bells.close()
+            upkeep.bury(self.environment, self.owner)
+        except (OSError, RuntimeError):
+            pass  # the living tidy up
+
+
+def _empty(txn: Any, now: int, expiry: int, ring: queues.Ring) -> None:
+    queues.empty_all(txn)
+    groups.end_all(txn)
+    presence.flush_inboxes(txn, now, now + expiry, ring)
+
+
+def _head_place(owner: bytes, head: str) -> Place:
+    name = head.encode("ascii")
+    key = b"o" + owner + name + b"\0"
+    return Place(key, owner, key, name)
+
+
+def _at_exit() -> None:
+    for participant in list(_live):
+        participant.leave()
+
+
+def _after_fork_in_child() -> None:
+    for participant in list(_live):
+        if participant._bells is not None:
+            participant._bells.abandon()
+    _live.clear()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork_in_child)

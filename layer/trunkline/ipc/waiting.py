@@ -1,0 +1,153 @@
+"""Receivers of one process that wait, by what they wait for; and the doorbells of the event loops they wait in."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from trunkline.ipc.directory import Home
+from trunkline.ipc.doorbell import Doorbell
+from trunkline.mailbox import Waiter, wake_one
+
+
+class Waiting:
+    """Who waits for what; any thread may call it while holding its owner's lock."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[str, deque[Waiter]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._waiters
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._waiters))
+
+    def add(self, name: str, waiter: Waiter, *, first: bool = False) -> None:
+        """Let ``waiter`` wait for ``name``; ``first`` keeps the place of one that was woken for nothing."""
+        queue = self._waiters.setdefault(name, deque())
+        if first:
+            queue.appendleft(waiter)
+        else:
+            queue.append(waiter)
+
+    def wake(self, name: str) -> bool:
+        """Wake the first that waits for ``name``; returns whether there was one."""
+        queue = self._waiters.get(name)
+        if queue is None:
+            return False
+        woken = wake_one(queue)
+        if not queue:
+            del self._waiters[name]
+        return woken
+
+    def wake_all(self) -> None:
+        """Wake the first that waits for each name; each goes on to wake the next if there is more."""
+        for name in self:
+            self.wake(name)
+
+    def withdraw(self, name: str, waiter: Waiter) -> bool:
+        """A receiver gave up; returns whether it had not been woken yet."""
+        queue = self._waiters.get(name)
+        if queue is None or waiter not in queue:
+            return False
+        queue.remove(waiter)
+        if not queue:
+            del self._waiters[name]
+        return True
+
+    def loops(self, name: str) -> set[asyncio.AbstractEventLoop]:
+        """The event loops in which somebody waits for ``name``."""
+        queue = self._waiters.get(name)
+        return {waiter.get_loop() for waiter in queue if not waiter.done()} if queue else set()
+
+
+def wake(waiter: Waiter) -> None:
+    """Wake one receiver, in its own loop."""
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class Bells:
+    """The doorbells of one process' event loops.
+
+    A loop keeps its doorbell until it is closed; the doorbell then goes to the next loop. So a process has as many as
+    it ever had loops at the same time, although nobody says when a loop ends.
+
+    :param rung: called in the loop of a doorbell that was rung.
+    :ivar home: the doorbell that shows that this process lives, whether or not it has a loop.
+    """
+
+    def __init__(self, home: Home, rung: Callable[[Doorbell], None]) -> None:
+        self._home = home
+        self._rung = rung
+        self.home = Doorbell(home)
+        self._free = [self.home]
+        self._of_loop: dict[Doorbell, weakref.ref[asyncio.AbstractEventLoop]] = {}
+        self._known: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Doorbell] = weakref.WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"<Bells of {len(self._of_loop)} loops, {len(self._free)} free>"
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> Doorbell | None:
+        """The doorbell of ``loop``, if it has one."""
+        return self._known.get(loop)
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> Doorbell:
+        """Give the running ``loop`` a doorbell."""
+        self.reclaim()
+        doorbell = self._free.pop() if self._free else Doorbell(self._home)
+        loop.add_reader(doorbell.descriptor, self._rung, doorbell)
+        self._of_loop[doorbell] = weakref.ref(loop)
+        self._known[loop] = doorbell
+        return doorbell
+
+    def reclaim(self) -> bool:
+        """Take the doorbells of closed loops back; returns whether there were any."""
+        closed = [bell for bell, ref in self._of_loop.items() if (loop := ref()) is None or loop.is_closed()]
+        for doorbell in closed:
+            loop = self._of_loop.pop(doorbell)()
+            if loop is not None:
+                self._known.pop(loop, None)
+            self._free.append(doorbell)
+        return bool(closed)
+
+    def names(self) -> list[bytes]:
+        """The doorbells to ring for the process' inbox."""
+        return [doorbell.bell for doorbell in self._of_loop]
+
+    def lost(self) -> bool:
+        """Whether somebody removed one of the files."""
+        return any(doorbell.lost() for doorbell in (self.home, *self._of_loop))
+
+    def close(self) -> None:
+        """Close all of them. A loop in another thread is told to look away first."""
+        running = asyncio._get_running_loop()
+        for doorbell, ref in self._of_loop.items():
+            loop = ref()
+            if loop is None or loop.is_closed():
+                doorbell.close()
+            elif loop is running:
+                loop.remove_reader(doorbell.descriptor)
+                doorbell.close()
+            else:
+                try:
+                    loop.call_soon_threadsafe(_leave, loop, doorbell)
+                except RuntimeError:  # closed in this moment
+                    doorbell.close()
+        for doorbell in self._free:
+            doorbell.close()
+        self._of_loop.clear()
+        self._known.clear()
+        self._free.clear()
+
+    def abandon(self) -> None:
+        """In a forked child: close the descriptors, for the parent's FIFOs must have the parent alone as reader."""
+        for doorbell in (*self._of_loop, *self._free):
+            doorbell.close(unlink=False)
+
+
+def _leave(loop: asyncio.AbstractEventLoop, doorbell: Doorbell) -> None:
+    loop.remove_reader(doorbell.descriptor)
+    doorbell.close()
