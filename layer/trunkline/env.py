@@ -55,7 +55,7 @@ def channel_layers_from_env(
     chosen = _variable(variables, "CHANNEL_LAYERS_BACKEND")
     if chosen:
         backend = _backend(chosen)
-    elif urls or "hosts" in config:
+    elif urls or config.get("hosts"):
         backend = _REDIS
     elif (container or (lambda: inside_container(variables)))():
         raise ConfigurationError(
@@ -63,7 +63,8 @@ def channel_layers_from_env(
             f"CHANNEL_LAYERS_BACKEND={_IPC} if no process of another container belongs to this site."
         )
     else:
-        backend = _IPC
+        # An empty list of hosts is the local server, to us as to channels_redis.
+        backend = _REDIS if "hosts" in config else _IPC
     if urls:
         if "hosts" in config:
             raise ConfigurationError(f"The servers are given twice, in REDIS_URL and in {source}: remove one of them.")

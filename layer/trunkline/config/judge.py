@@ -23,7 +23,7 @@ def redis_options(config: Mapping[str, object]) -> RedisOptions:
         secret.
     """
     notes = _screen("redis", config)
-    common = _common(config, files=False)
+    common = _common(config)
     hosts, host_notes = decode_hosts(config.get("hosts"), config.get("connection_kwargs"))
     retry_time = values.duration("retry_time", config.get("retry_time", RedisOptions.retry_time), maximum=86400)
     return RedisOptions(common, hosts, retry_time, (*notes, *host_notes))
@@ -36,7 +36,7 @@ def ipc_options(config: Mapping[str, object]) -> IPCOptions:
     :raises ConfigurationError: one sentence that names the option, what was given, and what is accepted.
     """
     notes = _screen("ipc", config)
-    common = _common(config, files=True)
+    common = _common(config)
     group = values.group("group", config.get("group"))
     default_mode = IPCOptions.mode if group is None else 0o770
     mode = values.mode("mode", config.get("mode", default_mode))
@@ -46,10 +46,10 @@ def ipc_options(config: Mapping[str, object]) -> IPCOptions:
     return IPCOptions(common, values.directory("directory", config.get("directory")), size, mode, group, notes)
 
 
-def _common(config: Mapping[str, object], *, files: bool) -> CommonOptions:
+def _common(config: Mapping[str, object]) -> CommonOptions:
     default = CommonOptions()
     return CommonOptions(
-        values.prefix("prefix", config.get("prefix", default.prefix), files=files),
+        values.prefix("prefix", config.get("prefix", default.prefix)),
         values.duration("expiry", config.get("expiry", default.expiry)),
         values.duration("group_expiry", config.get("group_expiry", default.group_expiry)),
         values.whole_number("capacity", config.get("capacity", default.capacity)),

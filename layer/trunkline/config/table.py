@@ -61,8 +61,7 @@ OPTIONS: tuple[Option, ...] = (
         _BOTH,
         "",
         "trunkline",
-        "a text of 1 to 100 characters without braces and spaces; for the machine-local layer ASCII letters, digits "
-        "and `_ - : @ + .` (not first)",
+        "a text of 1 to 100 characters without braces and spaces",
         "Begins every key or file name. Layers with different prefixes never meet.",
     ),
     Option(

@@ -30,12 +30,10 @@ __all__ = [
 
 HUNDRED_YEARS = 3_155_760_000  # seconds; a deadline that far away still has 13 digits in milliseconds
 LARGEST_INTEGER = 2**63 - 1  # what Redis and LMDB records hold
-LONGEST_PREFIX = 100  # characters: a key stays readable and a file name below 255 bytes
+LONGEST_PREFIX = 100  # characters; it stands in every key
 
 _NUMBER = re.compile(r"\s*[+-]?\d{1,20}(\.\d{0,10})?\s*")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,39}")
-_REDIS_PREFIX_REFUSED = re.compile(r"[\s{}]")
-_IPC_PREFIX = re.compile(r"[A-Za-z0-9_:@+\-][A-Za-z0-9_.:@+\-]*")
 
 
 def given(value: object) -> str:
@@ -160,10 +158,9 @@ def plain_text(option: str, value: object, *, what: str = "a text") -> str:
     return str(value)
 
 
-def prefix(option: str, value: object, *, files: bool = False) -> str:
+def prefix(option: str, value: object) -> str:
     """Return the prefix as text.
 
-    :param files: the prefix is also part of a file name (the machine-local layer).
     :raises ConfigurationError: one sentence for each kind of wrong value.
     """
     accepted = f"a text of 1 to {LONGEST_PREFIX} characters"
@@ -187,13 +184,6 @@ def prefix(option: str, value: object, *, files: bool = False) -> str:
         raise _refuse(option, f"{accepted} without spaces", "one with spaces or line breaks")
     if not value.isprintable():
         raise _refuse(option, accepted, "one with characters that can't be printed")
-    if files and not _IPC_PREFIX.fullmatch(value):
-        raise _refuse(
-            option,
-            f"{accepted}: ASCII letters, digits and _ - : @ + . (not first)",
-            "one with other characters",
-            "; the machine-local layer makes it part of a file name",
-        )
     return str(value)
 
 

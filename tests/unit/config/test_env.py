@@ -47,6 +47,11 @@ def test_in_a_container_nothing_set_is_an_error() -> None:
     assert "runs in a container and no Redis server is configured: set REDIS_URL" in said
     assert "capacity" not in said
     assert "no Redis server" in sentence(container=True, CHANNEL_LAYERS_CONFIG="{'capacity': 5}")
+    assert "no Redis server" in sentence(container=True, CHANNEL_LAYERS_CONFIG="{'hosts': []}")
+
+
+def test_an_empty_list_of_hosts_is_the_local_server() -> None:
+    assert layer(CHANNEL_LAYERS_CONFIG="{'hosts': []}") == (REDIS, {"hosts": []})
 
 
 def test_in_a_container_an_explicit_backend_or_a_server_is_enough() -> None:
