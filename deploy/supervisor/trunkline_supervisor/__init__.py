@@ -1,0 +1,1 @@
+"""Trunkline's processes on one machine or in one container, under supervisord."""
