@@ -1,8 +1,12 @@
 """The LMDB environment: opened once per process, renewed after a fork, and its errors in our words.
 
 Write transactions only. LMDB lets one process write at a time, with a mutex in shared memory that survives its
-holder's death; without readers a freed page can be used again at once, and nobody's crash can keep pages busy. No
-``writemap``: writing through the map would be SIGBUS where the file system is full, ``pwrite`` is an error.
+holder's death; without readers a freed page can be used again at once, and nobody's crash can keep pages busy.
+
+LMDB writes through its map (``writemap``, which halves the time that the mutex is held), and a page of a sparse file
+that a full file system can't provide would be SIGBUS. So the file is never sparse and the map never larger than it:
+both begin small and grow together, by ``posix_fallocate``, which fails in order. Invariant, kept under a file lock
+while anybody opens or grows: size of the file = what is allocated of it >= every process' map.
 
 LMDB's file locks are POSIX ones, which belong to a process and vanish with *any* descriptor of the file that it
 closes: that is why there is one environment per process and directory, whatever the number of layer objects, and why
@@ -34,18 +38,23 @@ T = TypeVar("T")
 
 LOCK_BYTES = 8192  # LMDB's lock file for 126 reader slots; ours is this large before LMDB maps it
 READER_SLOTS = 126  # LMDB's default; opening needs one for a moment
-RESERVE_BYTES = 128 * 1024  # of the file system, given up when it is full, so that reading (which writes) goes on
-HEADROOM = 8  # one part in so many of the map is for reading and tidying up, never for new messages
+FIRST_BYTES = 1024 * 1024  # of the map; it doubles as needed, up to the option `size`
+HEADROOM = 8  # one part in so many of the map is for receiving and tidying up, never for new messages
 PAGE_BYTES = 4096
+MOST_TRIES = 20  # of one transaction: the map may have to double a few times for it
 UNCHECKED_BYTES = 1024  # smaller messages look at the room that is left only now and then
 UNCHECKED_SENDS = 16
 
-_DATA, _LOCK, _RESERVE = "data.mdb", "lock.mdb", "reserve"
+_DATA, _LOCK = "data.mdb", "lock.mdb"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class StoreFull(LayerUnavailable):
     """There is no room in the store, or none in the file system that it lies in."""
+
+
+class _NeedsRoom(Exception):
+    """The map has to grow by at least ``args[0]`` bytes."""
 
 
 class Environment:
@@ -59,7 +68,8 @@ class Environment:
         self._options = options
         self._env: Any = None
         self._directory_lock = -1
-        self._inode = 0
+        self._data = -1  # descriptor of the data file: to lock and to grow it
+        self._map_size = 0
         self._unchecked = 0
         self.generation = 0
         self.users = 0
@@ -77,10 +87,10 @@ class Environment:
         :raises LayerUnavailable: if the store can't be used.
         """
         with self.lock:
-            tries = 0
+            tries = MOST_TRIES
             while True:
-                tries += 1
-                txn = None
+                tries -= 1
+                txn: Any = None
                 try:
                     if self._env is None:
                         self._open()
@@ -88,10 +98,13 @@ class Environment:
                     result = operation(txn, *args)
                     txn.commit()
                     return result
+                except _NeedsRoom as need:
+                    txn.abort()
+                    self._grow(need.args[0])
                 except lmdb.Error as error:
                     if txn is not None:
                         txn.abort()
-                    if tries > 2 or not self._recover(error):
+                    if not tries or not self._recover(error):
                         raise self._in_our_words(error) from error
                 except BaseException:
                     if txn is not None:
@@ -99,10 +112,7 @@ class Environment:
                     raise
 
     def check_room(self, txn: Any, size: int) -> None:
-        """Refuse a transaction that brings ``size`` bytes where it would eat into the headroom.
-
-        :raises StoreFull: if it would.
-        """
+        """Called inside ``write`` with what brings ``size`` bytes: have the map grown if it would eat the headroom."""
         if size < UNCHECKED_BYTES:
             self._unchecked += 1
             if self._unchecked < UNCHECKED_SENDS:
@@ -110,16 +120,15 @@ class Environment:
         self._unchecked = 0
         used = txn.stat()
         pages = used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]
-        if pages * PAGE_BYTES > self._options.size * (HEADROOM - 1) // HEADROOM:
-            raise StoreFull(self._map_full())
+        if pages * PAGE_BYTES > self._map_size * (HEADROOM - 1) // HEADROOM:
+            raise _NeedsRoom(size)
 
     def verify(self) -> None:
         """Let go of a store whose file somebody removed, so that it is made anew; cheap, for every second or so."""
         with self.lock:
             if self._env is not None:
                 try:
-                    if os.stat(self.home.path / _DATA).st_ino == self._inode:
-                        self._keep_reserve()
+                    if os.path.samestat(os.stat(self.home.path / _DATA), os.fstat(self._data)):
                         self._env.reader_check()
                         return
                 except OSError:
@@ -146,17 +155,16 @@ class Environment:
         try:
             self._directory_lock = os.open(self.home.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._directory_lock, fcntl.LOCK_SH)
-            self._make_files()
             try:
-                self._env = self._open_lmdb()
+                self._open_files()
             except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.IncompatibleError) as error:
                 self._set_aside(error)
-                self._make_files()
-                self._env = self._open_lmdb()
-            self._inode = os.stat(self.home.path / _DATA).st_ino
+                self._open_files()
             self._env.reader_check()
-            self._keep_reserve()
             self._forget_other_boots()
+        except lmdb.Error as error:
+            self._close()
+            raise self._in_our_words(error) from error
         except OSError as error:
             self._close()
             raise self._cannot(error) from error
@@ -165,42 +173,77 @@ class Environment:
             raise
         self.generation += 1
 
+    def _open_files(self) -> None:
+        self._data = self._make_file(_DATA)
+        fcntl.flock(self._data, fcntl.LOCK_EX)
+        try:
+            lock = self._make_file(_LOCK)  # LMDB writes this one through a map too
+            try:
+                _allocate(lock, LOCK_BYTES)
+            finally:
+                os.close(lock)
+            size = os.fstat(self._data).st_size
+            new = not size
+            self._map_size = size or min(FIRST_BYTES, self._options.size)
+            self._env = self._open_lmdb()  # makes a new file, sparse: its first two pages are written, not mapped
+            try:
+                _allocate(self._data, self._map_size)
+            except OSError:
+                self._env.close()
+                self._env = None
+                if new:
+                    os.ftruncate(self._data, 0)
+                raise
+        finally:
+            fcntl.flock(self._data, fcntl.LOCK_UN)
+
+    def _make_file(self, name: str) -> int:
+        path = self.home.path / name
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return os.open(path, flags)
+        self.home.adopt(descriptor)
+        return descriptor
+
+    def _grow(self, need: int) -> None:
+        """Make the map larger, or adopt a larger one that another process has made.
+
+        :raises StoreFull: if the option `size` or the file system does not allow it.
+        """
+        fcntl.flock(self._data, fcntl.LOCK_EX)
+        try:
+            size = os.fstat(self._data).st_size
+            if size <= self._map_size:
+                size = min(max(2 * self._map_size, self._map_size + 2 * need), self._options.size)
+                size -= size % PAGE_BYTES
+                if size <= self._map_size:
+                    raise StoreFull(self._map_full())
+                _allocate(self._data, size)
+            self._env.set_mapsize(size)
+            self._map_size = size
+        except StoreFull:
+            raise
+        except OSError as error:
+            raise self._cannot(error) from error
+        finally:
+            fcntl.flock(self._data, fcntl.LOCK_UN)
+
     def _open_lmdb(self) -> Any:
         return lmdb.open(
             str(self.home.path),
-            map_size=self._options.size,
+            map_size=self._map_size,
             mode=self.home.file_mode,
             sync=False,  # memory: what a crash of the machine loses is lost anyway
             metasync=False,
             lock=True,
-            writemap=False,
+            writemap=True,
             readahead=False,
             meminit=False,
             max_readers=READER_SLOTS,
             max_spare_txns=0,
         )
-
-    def _make_files(self) -> None:
-        """Make what LMDB will map: with our permissions, and the lock file with its pages, which it writes by map."""
-        for name, size in ((_LOCK, LOCK_BYTES), (_DATA, 0)):
-            path = self.home.path / name
-            try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            except FileExistsError:
-                if not size or os.stat(path).st_blocks * 512 >= size:
-                    continue
-                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    os.posix_fallocate(descriptor, 0, size)
-                finally:
-                    os.close(descriptor)
-                continue
-            try:
-                self.home.adopt(descriptor)
-                if size:
-                    os.posix_fallocate(descriptor, 0, size)
-            finally:
-                os.close(descriptor)
 
     def _set_aside(self, error: lmdb.Error) -> None:
         """Remove a store that LMDB can't read, if nobody uses it."""
@@ -212,6 +255,8 @@ class Environment:
                 "stop them, and it is made anew."
             ) from error
         logger.warning("The IPC store %s was damaged (%s); it is made anew.", self.home.path, error)
+        os.close(self._data)
+        self._data = -1
         for name in (_DATA, _LOCK):
             (self.home.path / name).unlink(missing_ok=True)
         fcntl.flock(self._directory_lock, fcntl.LOCK_SH)
@@ -229,39 +274,18 @@ class Environment:
 
     def _recover(self, error: lmdb.Error) -> bool:
         """Do what can be done about an error; returns whether to try again."""
-        if isinstance(error, lmdb.MapResizedError):  # another process' `size` is larger
-            self._env.set_mapsize(0)
+        if isinstance(error, (lmdb.MapFullError, lmdb.MapResizedError)):
+            self._grow(0)
             return True
         if isinstance(error, (lmdb.PanicError, lmdb.InvalidError, lmdb.CorruptedError)):
             self._close()
             return True
-        reserve = self.home.path / _RESERVE
-        if _is_disk_full(error) and reserve.exists():
-            reserve.unlink(missing_ok=True)
-            return True
         return False
-
-    def _keep_reserve(self) -> None:
-        """Have some pages of the file system that can be given up."""
-        path = self.home.path / _RESERVE
-        try:
-            if path.exists():
-                return
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError:
-            return
-        try:
-            self.home.adopt(descriptor)
-            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
-        except OSError:
-            path.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
 
     def _in_our_words(self, error: lmdb.Error) -> LayerUnavailable:
         if isinstance(error, (lmdb.MapFullError, lmdb.TxnFullError)):
             return StoreFull(self._map_full())
-        if _is_disk_full(error):
+        if os.strerror(errno.ENOSPC) in str(error):
             return StoreFull(self._file_system_full())
         return LayerUnavailable(f"The IPC store {str(self.home.path)!r} can't be used: {error}.")
 
@@ -288,16 +312,25 @@ class Environment:
         env, self._env = self._env, None
         if env is not None:
             env.close()
-        descriptor, self._directory_lock = self._directory_lock, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        for descriptor in (self._data, self._directory_lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._data = self._directory_lock = -1
         self.ringer.close()
 
 
-def _is_disk_full(error: lmdb.Error) -> bool:
-    # A write that fits in part only is reported as an input/output error.
-    text = str(error)
-    return any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
+def _allocate(descriptor: int, size: int) -> None:
+    """Make a file ``size`` bytes large without holes; an error leaves it as it was."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    old = os.fstat(descriptor).st_size  # not on macOS
+    try:
+        for offset in range(old, size, PAGE_BYTES):
+            os.pwrite(descriptor, bytes(min(PAGE_BYTES, size - offset)), offset)
+    except OSError:
+        os.ftruncate(descriptor, old)
+        raise
 
 
 _environments: dict[str, Environment] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Container
 from typing import NamedTuple
 
 from trunkline.stats import Counters
@@ -14,10 +14,12 @@ class Unread(NamedTuple):
 
     :ivar deadline: when it expires, in the store's clock (ns).
     :ivar body: the encoded message, shared by all members; each receiver decodes an object of its own.
+    :ivar after_direct: whether the channel had unread direct messages when this one came.
     """
 
     deadline: int
     body: bytes
+    after_direct: bool  # the channel had direct messages when this one came
 
 
 class FanOut:
@@ -62,6 +64,16 @@ class FanOut:
         box = self._boxes.get(channel)
         return len(box) if box else 0
 
+    def direct_before(self, channel: str) -> int | None:
+        """What of the direct messages goes first: 0 nothing, ``None`` all, else those that expire up to then.
+
+        With one ``expiry`` for all, that is those that were sent before.
+        """
+        box = self._boxes.get(channel)
+        if not box:
+            return None
+        return box[0].deadline if box[0].after_direct else 0
+
     def take(self, channel: str, now: int) -> bytes | None:
         """The next message of the channel that has not expired."""
         box = self._boxes.get(channel)
@@ -78,11 +90,11 @@ class FanOut:
             self._close(channel)
         return body
 
-    def take_any(self, head: str, asked: Collection[str], now: int) -> tuple[str, bytes] | None:
-        """The next message of any channel under ``head`` that is not in ``asked``; channels take turns."""
+    def take_any(self, head: str, waited: Container[str], now: int) -> tuple[str, bytes] | None:
+        """The next message of any channel under ``head`` that is not in ``waited``; channels take turns."""
         ready = self._ready.get(head)
         for channel in list(ready or ()):
-            if channel in asked:
+            if channel in waited:
                 continue
             body = self.take(channel, now)
             if ready is not None and ready.pop(channel, "gone") is None:

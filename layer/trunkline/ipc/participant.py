@@ -58,10 +58,9 @@ class Participant:
         self._lock = threading.RLock()
         self._waiting = Waiting()
         self._fanout = FanOut(counters)
-        self._asked: dict[str, int] = {}  # own channels that a receive named in full, and when it last did
+        self._heard: dict[str, int] = {}  # own channels, and when somebody last received from them
         self._served: dict[str, bytes] = {}  # head -> key of the channel that was served last
         self._members: dict[str, tuple[bytes, list[groups.Member]]] = {}
-        self._turn = False
         self._bells: Bells | None = None
         self._generation = 0
         self._next_look = 0
@@ -148,7 +147,7 @@ class Participant:
         while True:
             with self._lock:
                 if address is not None:
-                    self._asked[channel] = now_ns()
+                    self._heard[channel] = now_ns()
                 try:
                     body = self._take(channel, place, address is not None, self._bell_of(loop))
                 except LayerUnavailable as error:
@@ -167,7 +166,7 @@ class Participant:
                 raise
 
     async def receive_any(self, head: str) -> tuple[str, bytes]:
-        """Wait for a message of any own channel under ``head`` that no ``receive`` named in full."""
+        """Wait for a message of any own channel under ``head``; a waiting receiver of the full name goes first."""
         loop = asyncio.get_running_loop()
         place = _head_place(self.owner, head)
         first = False
@@ -194,13 +193,12 @@ class Participant:
     def _take(self, channel: str, place: Place, own: bool, bell: bytes) -> bytes | None:
         """Take a message, direct or out of a group; if there is none, ``bell`` is registered when this returns."""
         now = now_ns()
-        if own and self._fanout.unread(channel):
-            self._turn = not self._turn  # neither of the two paths may starve the other
-            if self._turn:
-                body = self._fanout.take(channel, now)
-                if body is not None:
-                    return body
-        popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel))
+        before = self._fanout.direct_before(channel) if own else None
+        if before == 0:
+            body = self._fanout.take(channel, now)
+            if body is not None:
+                return body
+        popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel), before)
         self._counters.expired += popped.expired
         if popped.body is not None:
             if channel in self._waiting and (popped.unread or self._fanout.unread(channel)):
@@ -212,30 +210,35 @@ class Participant:
             self._collect()
         return self._fanout.take(channel, now)
 
-    def _pop(self, txn: Any, place: Place, now: int, bell: bytes, others: list[bytes]) -> tuple[queues.Popped, bool]:
-        popped = queues.pop(txn, place, now, bell, others)
+    def _pop(
+        self, txn: Any, place: Place, now: int, bell: bytes, others: list[bytes], before: int | None
+    ) -> tuple[queues.Popped, bool]:
+        popped = queues.pop(txn, place, now, bell, others, before)
         posted = popped.body is None and place.owner is not None and presence.unposted(txn, self.owner)
         return popped, posted
 
     def _take_any(self, head: str, place: Place, bell: bytes) -> tuple[str, bytes] | None:
         now = now_ns()
         self._collect()
-        found = self._fanout.take_any(head, self._asked, now)
+        found = self._fanout.take_any(head, self._waiting, now)
         if found is not None:
+            self._heard[found[0]] = now
             return found
         after = self._served.get(head, b"")
-        taken = self._write(queues.pop_any, place, now, self._asked, after, bell, self._bells_waiting(head))
+        taken = self._write(queues.pop_any, place, now, self._waiting, after, bell, self._bells_waiting(head))
         if taken is None or taken[1].body is None:
             return None
+        channel = taken[0].name.decode("ascii")
         self._served[head] = taken[0].key
+        self._heard[channel] = now
         self._counters.expired += taken[1].expired
-        return taken[0].name.decode("ascii"), taken[1].body
+        return channel, taken[1].body
 
     def _give_up(self, name: str, place: Place, waiter: asyncio.Future[None]) -> None:
         """A receiver was cancelled: nobody must ring for it, and a wake-up that it had belongs to the next one."""
         with self._lock:
             unwoken = self._waiting.withdraw(name, waiter)
-            if not unwoken and self._waiting.wake(name):
+            if not unwoken and (self._waiting.wake(name) or (place.owner and self._waiting.wake(_head_of(name)))):
                 return
             if name in self._waiting or self._bells is None:
                 return
@@ -301,15 +304,15 @@ class Participant:
         if item.deadline <= now:
             self._counters.expired += 1
             return
-        message = Unread(item.deadline, item.body)
         for channel, end, begin in members:
             if end <= now or item.number < begin:
                 continue
-            room = self._capacity_of(channel) - unread.get(channel, 0)
+            direct = unread.get(channel, 0)
+            room = self._capacity_of(channel) - direct
+            message = Unread(item.deadline, item.body, direct > 0)
             if not self._fanout.put(channel, message, now, room) or self._waiting.wake(channel):
                 continue
-            if channel not in self._asked:
-                self._waiting.wake(channel[: channel.index("!") + 1])
+            self._waiting.wake(_head_of(channel))
 
     # -- the doorbell and the clock
 
@@ -362,7 +365,9 @@ class Participant:
     def _pass_on(self, name: str) -> None:
         """Somebody rang for a receiver that is no longer there."""
         place = place_of(name) if not name.endswith("!") else _head_place(self.owner, name)
-        if place.owner is None and self._bells is not None:
+        if place.owner is not None:
+            self._waiting.wake(_head_of(name))
+        elif self._bells is not None:
             self._write(queues.withdraw, place, self._bells.names(), self._ring)
 
     def _tick(self, loop: asyncio.AbstractEventLoop, doorbell: Doorbell) -> None:
@@ -401,11 +406,11 @@ class Participant:
             if shared and self._write(queues.unread_of, place_of(name)):
                 self._waiting.wake(name)
         for channel in self._fanout.drop_expired(now):
-            if channel not in self._waiting and now - self._asked.get(channel, 0) > self._expiry:
+            if channel not in self._waiting and now - self._heard.get(channel, 0) > self._expiry:
                 self._write(groups.leave_all, channel, now)  # the Channels specification allows it: nobody listens
-        for channel in [name for name, last in self._asked.items() if now - last > 2 * self._expiry]:
+        for channel in [name for name, last in self._heard.items() if now - last > 2 * self._expiry]:
             if channel not in self._waiting:
-                del self._asked[channel]
+                del self._heard[channel]
 
     # -- the end
 
@@ -446,6 +451,11 @@ def _empty(txn: Any, now: int, expiry: int, ring: queues.Ring) -> None:
     queues.empty_all(txn)
     groups.end_all(txn)
     presence.flush_inboxes(txn, now, now + expiry, ring)
+
+
+def _head_of(channel: str) -> str:
+    """Up to and with the mark; other channels have none."""
+    return channel[: channel.find("!") + 1]
 
 
 def _head_place(owner: bytes, head: str) -> Place:

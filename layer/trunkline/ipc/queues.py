@@ -7,7 +7,7 @@ So a sender killed at any point has rung for what it left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from typing import Any, NamedTuple
 
 from trunkline.errors import ChannelFull
@@ -64,10 +64,11 @@ def push(
     return True
 
 
-def pop(txn: Txn, place: Place, now: int, bell: bytes, others: Collection[bytes]) -> Popped:
+def pop(txn: Txn, place: Place, now: int, bell: bytes, others: Collection[bytes], before: int | None = None) -> Popped:
     """Take the first message that has not expired.
 
     :param bell: doorbell to register if there is none; empty for nobody.
+    :param before: leave messages that expire later than that.
     :param others: doorbells of further receivers that wait, to be registered if nothing is left for them.
     """
     cursor = txn.cursor()
@@ -83,6 +84,8 @@ def pop(txn: Txn, place: Place, now: int, bell: bytes, others: Collection[bytes]
     if unread and cursor.next():
         while unread and body is None:
             value = cursor.value()
+            if before is not None and NUMBER.unpack_from(value)[0] > before:
+                break
             unread -= 1
             if NUMBER.unpack_from(value)[0] > now:
                 body = value[NUMBER.size :]
@@ -99,9 +102,9 @@ def pop(txn: Txn, place: Place, now: int, bell: bytes, others: Collection[bytes]
 
 
 def pop_any(
-    txn: Txn, head: Place, now: int, asked: Collection[str], after: bytes, bell: bytes, others: Collection[bytes]
+    txn: Txn, head: Place, now: int, waited: Container[str], after: bytes, bell: bytes, others: Collection[bytes]
 ) -> tuple[Place, Popped] | None:
-    """Take a message of any channel under ``head`` that is not in ``asked``; channels take turns.
+    """Take a message of any channel under ``head`` that is not in ``waited``; channels take turns.
 
     :param head: the place of ``"prefix!"``.
     :param after: key of the channel that was served last.
@@ -118,7 +121,7 @@ def pop_any(
             name = key[1 + OWNER_BYTES : end]
             if len(name) > len(head.name) and CHANNEL.unpack_from(cursor.value())[0]:
                 channel = name.decode("ascii")
-                if channel not in asked:
+                if channel not in waited:
                     place = Place(key[: end + 1], head.owner, head.key, name)
                     popped = pop(txn, place, now, b"", ())
                     if popped.body is not None:

@@ -18,7 +18,7 @@ class Waiting:
     def __init__(self) -> None:
         self._waiters: dict[str, deque[Waiter]] = {}
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._waiters
 
     def __iter__(self) -> Iterator[str]:
