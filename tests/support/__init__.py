@@ -1,0 +1,1 @@
+"""What the tests of this house stand on: servers, proxies, processes, and the rule for what is missing."""
