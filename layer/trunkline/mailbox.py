@@ -66,7 +66,7 @@ def _wake(waiter: Waiter) -> None:
 class _Box:
     """One channel: its unread messages and who waits for them."""
 
-    __slots__ = ("asked", "capacity", "groups", "head", "items", "last_receive", "name", "waiters")
+    __slots__ = ("capacity", "groups", "head", "items", "last_receive", "name", "waiters")
 
     def __init__(self, name: str, head: str, capacity: int, now: float) -> None:
         self.name = name
@@ -75,7 +75,6 @@ class _Box:
         self.items: deque[Item] = deque()
         self.waiters: deque[Waiter] = deque()
         self.groups: set[str] = set()
-        self.asked = False  # a receive named this channel in full
         self.last_receive = now
 
 
@@ -222,11 +221,6 @@ class Mailbox:
         loop = asyncio.get_running_loop()
         with self.lock:
             box = self._boxes.get(channel) or self._open(channel)
-            if not box.asked:
-                box.asked = True
-                head = self._heads.get(box.head)
-                if head:
-                    head.ready.pop(channel, None)
             now = self._clock()
             box.last_receive = now
             item = self._take(box, now)
@@ -240,7 +234,8 @@ class Mailbox:
             except BaseException:
                 with self.lock:
                     box.last_receive = self._clock()
-                    self._withdraw(box.waiters, waiter, bool(box.items))
+                    if not self._withdraw(box.waiters, waiter, bool(box.items)) and box.items:
+                        self._offer(box)
                 raise
             with self.lock:
                 box.last_receive = now = self._clock()
@@ -251,17 +246,13 @@ class Mailbox:
                 box.waiters.appendleft(waiter)  # another receiver was quicker; the place in the queue is kept
 
     async def receive_any(self, head_name: str) -> tuple[str, bytes]:
-        """Wait for a message of any channel that begins with ``head_name`` and that no ``receive`` named in full."""
+        """Wait for a message of any channel that begins with ``head_name``; a receiver of the full name goes first."""
         loop = asyncio.get_running_loop()
         with self.lock:
             head = self._heads.get(head_name)
             if head is None:
                 head = self._heads[head_name] = _Head()
-                head.ready = {
-                    name: box
-                    for name, box in self._boxes.items()
-                    if box.head == head_name and box.items and not box.asked
-                }
+                head.ready = {name: box for name, box in self._boxes.items() if box.head == head_name and box.items}
         while True:
             with self.lock:
                 found = self._take_any(head)
@@ -310,11 +301,14 @@ class Mailbox:
         box.items.append(item)
         if box.waiters and wake_one(box.waiters):
             return
-        if not box.asked and self._heads:
-            head = self._heads.get(box.head)
-            if head:
-                head.ready[box.name] = box
-                wake_one(head.waiters)
+        self._offer(box)
+
+    def _offer(self, box: _Box) -> None:
+        """Nobody waits for the full name: a receiver of the prefix may have it."""
+        head = self._heads.get(box.head) if self._heads else None
+        if head:
+            head.ready[box.name] = box
+            wake_one(head.waiters)
 
     def _take(self, box: _Box, now: float) -> Item | None:
         while box.items:
@@ -340,13 +334,13 @@ class Mailbox:
                 return name, item.body
         return None
 
-    def _withdraw(self, waiters: deque[Waiter], waiter: Waiter, unread: bool) -> None:
-        """A receiver was cancelled: if it had been woken already, its wake-up belongs to the next one."""
+    def _withdraw(self, waiters: deque[Waiter], waiter: Waiter, unread: bool) -> bool:
+        """A receiver was cancelled: if it had been woken already, its wake-up belongs to the next one, if any."""
         try:
             waiters.remove(waiter)
         except ValueError:
-            if unread:
-                wake_one(waiters)
+            return unread and wake_one(waiters)
+        return bool(waiters)
 
     def _drop_expired(self, box: _Box, now: float) -> bool:
         dropped = False

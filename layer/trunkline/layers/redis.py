@@ -51,7 +51,7 @@ class RedisChannelLayer(ChannelLayer):
         return runtime
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        self._run().process.present = True
+        self._run().announce()
         return await super().new_channel(prefix)
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ class Wire:
         return bool(self._connection.is_connected)
 
     def forget(self, null: int) -> None:
-        """In a forked child: point the inherited descriptor at ``null``; never use the wire again."""
+        """Point the descriptor at ``null`` (after a fork, or without a loop); the wire is never used again."""
         if self._fd >= 0:
             os.dup2(null, self._fd)
             self._fd = -1
@@ -157,7 +157,18 @@ class Wire:
     def _abort(self) -> None:
         writer = self._connection._writer
         if writer:
-            writer.transport.abort()
+            try:
+                writer.transport.abort()
+            except RuntimeError:  # its event loop was closed without a word
+                pass
+
+    def abandon(self) -> None:
+        """Drop the connection without its event loop, which is closed."""
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            self.forget(null)
+        finally:
+            os.close(null)
 
     async def close(self) -> None:
         """Close the connection; it can be connected again."""

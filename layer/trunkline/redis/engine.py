@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from trunkline.redis.queue import BellReader, Queue, Take, Taken
 class ColdPath(Protocol):
     """What outlives this event loop: it takes over what the loop can't finish. Callable from any thread."""
 
-    def give_back(self, channel: str, taken: list[Taken]) -> None: ...
+    def give_back(self, channel: str, taken: list[Taken]) -> list[tuple[int, concurrent.futures.Future[None]]]: ...
     def finish_take(self, take: Take) -> None: ...
     def ring(self, server: Server, shard: int, channel: str) -> None: ...
 
@@ -36,6 +37,7 @@ class Engine:
         self._bells: dict[int, BellReader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._inbox_tasks: list[asyncio.Task[None]] = []
+        self._inbox_readers: list[InboxReader] = []
         self._turns = 0
         self._ack_timer: asyncio.TimerHandle | None = None
         self.stopped = False
@@ -169,6 +171,7 @@ class Engine:
                     self._nudge,
                     self._cold.finish_take,
                     self._cold.ring,
+                    self._want,
                 )
                 self._own(bells.run(), f"trunkline bells {position}")
             bells.want(queue)
@@ -183,6 +186,7 @@ class Engine:
         self.stop_inboxes()
         for server in self.process.servers:
             reader = InboxReader(self.process, server, current, control)
+            self._inbox_readers.append(reader)
             self._inbox_tasks.append(self._own(reader.run(), f"trunkline inbox {server.position}"))
 
     def stop_inboxes(self) -> None:
@@ -190,6 +194,7 @@ class Engine:
         for task in self._inbox_tasks:
             task.cancel()
         self._inbox_tasks.clear()
+        self._inbox_readers.clear()
 
     # -- the end
 
@@ -216,7 +221,14 @@ class Engine:
         await asyncio.gather(*(pipe.close() for pipe in self._pipes.values()), return_exceptions=True)
 
     def abandon(self) -> None:
-        """Its loop was closed without a word: forget everything quietly; the server closes what is open."""
+        """Its loop was closed without a word: drop its connections, so that the servers forget its blocked reads."""
         self.stopped = True
-        for task in self._tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        for pipe in self._pipes.values():
+            pipe.wire.abandon()
+        for reader in self._inbox_readers:
+            reader.wire.abandon()
+        for bells in self._bells.values():
+            bells.abandon()
+        for queue in self._queues.values():
+            if queue.items:
+                self._cold.give_back(queue.channel, list(queue.items))

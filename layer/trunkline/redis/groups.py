@@ -51,7 +51,7 @@ class Groups:
             await self._call(engine, "join", group, (f"n:{channel}", life, "", "", ""))
         else:
             control = self._control(group, {"op": "join", "channel": channel, "life": life})
-            await self._call(engine, "join", group, (f"p:{owner}", self._entry_life(), "", owner, control))
+            await self._call(engine, "join", group, (f"p:{owner}", self._entry_life(), owner, owner, control))
 
     async def discard_foreign(self, engine: Engine, group: str, channel: str, address: Address | None) -> None:
         """End the membership of such a channel."""

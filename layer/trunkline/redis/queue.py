@@ -8,6 +8,7 @@ asked for again. What nobody waits for any more goes back to the front.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -49,6 +50,10 @@ class Take(NamedTuple):
         ]  # fmt: skip
 
 
+# Puts messages of a channel back to the front of their lists; the future ends when they are there.
+GiveBack = Callable[[str, list[Taken]], "list[tuple[int, concurrent.futures.Future[None]]]"]
+
+
 class Queue:
     """One channel as one event loop receives from it.
 
@@ -61,7 +66,7 @@ class Queue:
         channel: str,
         places: Iterable[tuple[Server, int]],
         process: Process,
-        give_back: Callable[[str, list[Taken]], None],
+        give_back: GiveBack,
     ) -> None:
         self.channel = channel
         self.places = {server.position: shard for server, shard in places}
@@ -70,8 +75,15 @@ class Queue:
         self.receivers = 0
         self.asking = 0
         self.lock = asyncio.Lock()
+        self.returning: dict[int, set[concurrent.futures.Future[None]]] = {}
         self._process = process
         self._give_back = give_back
+
+    async def returned(self, position: int) -> None:
+        """Wait until what goes back to a server is there: a take before that would pass it."""
+        pending = self.returning.pop(position, set())
+        if pending:
+            await asyncio.wait({asyncio.wrap_future(done) for done in pending})
 
     def need(self) -> int:
         """How many more messages receivers wait for."""
@@ -88,7 +100,8 @@ class Queue:
         """Give back what nobody waits for."""
         if len(self.items) > self.receivers:
             extra = [self.items.pop() for _ in range(len(self.items) - self.receivers)]
-            self._give_back(self.channel, extra[::-1])
+            for position, done in self._give_back(self.channel, extra[::-1]):
+                self.returning.setdefault(position, set()).add(done)
         if self.items and self.waiters:
             wake_one(self.waiters)
 
@@ -138,6 +151,7 @@ class BellReader:
         nudge: Callable[[Server, str], None],
         abandoned: Callable[[Take], None],
         heard: Callable[[Server, int, str], None],
+        still_wanted: Callable[[Queue], None],
     ) -> None:
         self.process = process
         self.server = server
@@ -147,6 +161,7 @@ class BellReader:
         self._nudge = nudge
         self._abandoned = abandoned
         self._heard = heard
+        self._still_wanted = still_wanted
         self._number = 0
         self._wanted = asyncio.Event()
         self._blocked_on: set[str] | None = None
@@ -196,10 +211,18 @@ class BellReader:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 0.5)
         finally:
-            if self._blocked_on:
-                for channel in self._blocked_on:  # a bell may have been on its way to us
-                    self._heard(self.server, self._queues[channel].places[self.server.position], channel)
+            self._ring_again()
             await self.wire.close()
+
+    def abandon(self) -> None:
+        """Its event loop was closed without a word."""
+        self.wire.abandon()
+        self._ring_again()
+
+    def _ring_again(self) -> None:
+        for channel in self._blocked_on or ():  # a bell may have been on its way to us
+            self._heard(self.server, self._queues[channel].places[self.server.position], channel)
+        self._blocked_on = None
 
     async def _listen(self, queues: list[Queue]) -> None:
         process, position = self.process, self.server.position
@@ -223,6 +246,7 @@ class BellReader:
 
     async def _take(self, queue: Queue) -> None:
         async with queue.lock:  # one receiver and three servers: one take at a time
+            await queue.returned(self.server.position)
             most = queue.need()
             if most <= 0:
                 self._hints.discard(queue.channel)
@@ -232,6 +256,7 @@ class BellReader:
             shard = queue.places[self.server.position]
             take = Take(self.server, shard, queue.channel, self.reader, self._number, most)
             queue.asking += most
+            records: list[bytes] = []
             try:
                 left, records = await self._ask(take)
             except BaseException:
@@ -239,6 +264,8 @@ class BellReader:
                 raise
             finally:
                 queue.asking -= most
+                if len(records) < most and queue.need() > 0:
+                    self._still_wanted(queue)  # readers of other servers held back for this take
             if not left:
                 self._hints.discard(queue.channel)
             queue.put([Taken(self.server, shard, data) for data in records])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
 import os
 import threading
 import time
@@ -40,6 +41,7 @@ class Runtime:
         self._seen: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
         self._home: Engine | None = None
         self._generation = 0
+        self._abandoned: list[tuple[Engine, asyncio.Task[None]]] = []
         self._work: set[asyncio.Task[Any]] = set()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -81,6 +83,7 @@ class Runtime:
 
     def _promote(self, loop: asyncio.AbstractEventLoop) -> Engine:
         self.reactor()
+        self.check_home()
         engine = Engine(self.process, loop, self)
         guard = loop.create_task(self._guard(engine), name="trunkline guard")
         with self._lock:
@@ -101,6 +104,11 @@ class Runtime:
         await engine.stop()
 
     # -- who reads the inboxes
+
+    def announce(self) -> None:
+        """This process has channels of its own: it beats from now on."""
+        self.process.present = True
+        self.reactor()
 
     def attend(self, engine: Engine) -> None:
         """This process has channels of its own: it beats, and an engine reads its inboxes; ``engine``, if no other
@@ -131,7 +139,7 @@ class Runtime:
             closed = [engine for engine, _ in self._engines.values() if engine.loop.is_closed()]
             for engine in closed:
                 _, guard = self._engines.pop(engine.loop)
-                guard._log_destroy_pending = False  # type: ignore[attr-defined]
+                self._abandoned.append((engine, guard))  # kept: finalizing them would need their loop
                 engine.abandon()
         for engine in closed:
             self._leave_home(engine)
@@ -172,16 +180,19 @@ class Runtime:
             await asyncio.wait({beating})
             await engine.stop()
 
-    def background(self, work: Callable[[Engine], Coroutine[Any, Any, None]]) -> None:
-        """Do ``work`` in the reactor; nobody waits for it, and the reactor finishes it before it stops."""
+    def background(self, work: Callable[[Engine], Coroutine[Any, Any, None]]) -> concurrent.futures.Future[None]:
+        """Do ``work`` in the reactor, which finishes it before it stops; the future ends with it, without its error."""
         engine = self.reactor()
+        ended: concurrent.futures.Future[None] = concurrent.futures.Future()
 
         def start() -> None:
             task = engine.loop.create_task(work(engine))
             self._work.add(task)
             task.add_done_callback(self._done)
+            task.add_done_callback(lambda _task: ended.set_result(None))
 
         engine.loop.call_soon_threadsafe(start)
+        return ended
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._work.discard(task)
@@ -201,13 +212,15 @@ class Runtime:
     def _restore(self, shard: int) -> None:
         self.background(lambda engine: self.groups.restore(engine, shard))
 
-    def give_back(self, channel: str, taken: list[Taken]) -> None:
-        """Put messages back to the front of their queues, in order."""
+    def give_back(self, channel: str, taken: list[Taken]) -> list[tuple[int, concurrent.futures.Future[None]]]:
+        """Put messages back to the front of their queues, in order; a future for each server, by position."""
         places: dict[tuple[int, int], list[Taken]] = {}
         for item in taken:
             places.setdefault((item.server.position, item.shard), []).append(item)
-        for (_, shard), items in places.items():
-            self.background(partial(_put_front, shard=shard, channel=channel, items=items))
+        return [
+            (position, self.background(partial(_put_front, shard=shard, channel=channel, items=items)))
+            for (position, shard), items in places.items()
+        ]
 
     def finish_take(self, take: Take) -> None:
         """Ask again for a take whose reply a closing loop did not see, and put the messages back."""

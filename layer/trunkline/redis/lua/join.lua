@@ -1,6 +1,6 @@
 -- Put a member into a group: a process ("p:<id>") or a name that the sender sends to ("n:<channel>").
 -- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, in:<process>.
--- ARGV: epoch, sender, number, first, member, life ms, own process or '', other process or '', control record.
+-- ARGV: epoch, sender, number, first, member, life ms, process to count as alive or '', other process or '', control record.
 -- Returns OK and an empty text. Or EPOCH, LATE.
 -- Race: a process that joins before its first beat would be taken for dead; joining counts as one.
 local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
