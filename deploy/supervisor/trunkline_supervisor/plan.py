@@ -172,7 +172,8 @@ def pools_from(text: str) -> tuple[Pool, ...]:
 
     :raises ConfigurationError: one sentence.
     """
-    variable, pools = "TRUNKLINE_WORKER_CHANNELS", []
+    variable = "TRUNKLINE_WORKER_CHANNELS"
+    pools: list[Pool] = []
     for part in filter(None, (piece.strip() for piece in re.split(r"[;\n]", text))):
         head, _, tail = part.rpartition("=")
         if "=" in head:

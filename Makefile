@@ -1,0 +1,50 @@
+# The commands of the house; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv/bin
+export PYTHONPATH := $(CURDIR)/deploy/supervisor$(if $(PYTHONPATH),:$(PYTHONPATH))
+UV := $(VENV)/uv pip compile --universal --generate-hashes --python-version 3.10 --quiet --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format system-deps lock bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## the chat example in the foreground; REDIS_URL, TRUNKLINE_PORT, TRUNKLINE_BIND are respected
+	@$(PYTHON) .ci/prepare.py run
+	@$(VENV)/python -m trunkline_supervisor.local
+
+test: ## unit, conformance, integration, example and browser tests; ARGS="-k name" chooses
+	@$(PYTHON) .ci/prepare.py test
+	@echo "The chat example's own tests"
+	@cd examples/chat && CHANNEL_LAYERS_BACKEND=channels.layers.InMemoryChannelLayer ../../$(VENV)/python manage.py test tests
+	@$(VENV)/python -m pytest $(ARGS)
+
+lint: ## ruff and mypy
+	@$(PYTHON) .ci/prepare.py test
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/mypy
+
+format: ## let ruff rewrite what it can
+	@$(PYTHON) .ci/prepare.py test
+	$(VENV)/ruff check --fix
+	$(VENV)/ruff format
+
+system-deps: ## Debian's packages that tests need: Chromium, Redis, venv (asks for root)
+	@$(PYTHON) .ci/prepare.py system
+
+lock: ## resolve the packages anew and write the lock files
+	@$(PYTHON) .ci/prepare.py test
+	@test -x $(VENV)/uv || $(VENV)/python -m pip install --quiet uv
+	$(UV) layer/pyproject.toml --extra server deploy/supervisor/requirements.in -o deploy/supervisor/requirements.txt
+	$(UV) layer/pyproject.toml --all-extras tests/requirements.in -c deploy/supervisor/requirements.txt -o tests/requirements.txt
+
+bench: ## compare with channels_redis
+	@$(PYTHON) .ci/prepare.py test
+	@test -e tests/benchmarks/__main__.py || { echo "There are no benchmarks in tests/benchmarks yet."; exit 1; }
+	@cd tests && ../$(VENV)/python -m benchmarks $(ARGS)
+
+clean: ## remove everything that the commands made, the example's messages too
+	rm -rf .venv .run .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/chat/data examples/chat/static-root
