@@ -1,0 +1,147 @@
+"""The mailbox: nothing is lost when receivers are cancelled, nothing is told twice, members are bounded one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from trunkline.mailbox import Mailbox
+from trunkline.stats import Counters
+
+OWN = "specific." + "a" * 24 + "!"
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Story:
+    """A mailbox with a clock that stands still, and a record of what the transport was told."""
+
+    def __init__(self, capacity: int = 3) -> None:
+        self.clock = Clock()
+        self.counters = Counters()
+        self.told: list[object] = []
+        self.box = Mailbox(
+            capacity_of=lambda _channel: capacity,
+            idle=60,
+            clock=self.clock,
+            consumed=lambda _channel, token: self.told.append(token),
+            counters=self.counters,
+        )
+
+    def direct(self, local: str, body: bytes, token: object, life: float = 60) -> None:
+        self.box.deliver(OWN + local, self.clock() + life, body, token)
+
+    def group(self, group: str, body: bytes) -> int:
+        return self.box.deliver_group(group, self.clock() + 60, body)
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    async def wait() -> None:
+        while not condition():
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(wait(), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_receiver_that_is_cancelled_after_its_wake_up_leaves_the_message_to_the_next(story: Story) -> None:
+    first = asyncio.create_task(story.box.receive(OWN + "1"))
+    second = asyncio.create_task(story.box.receive(OWN + "1"))
+    await soon(lambda: story.box.waiting() == 2)
+    story.direct("1", b"only", "t")
+    first.cancel()  # woken, and not yet resumed
+    assert await asyncio.wait_for(second, 5) == b"only"
+    assert first.cancelled()
+    assert story.told == ["t"]
+
+
+@pytest.mark.asyncio
+async def test_a_receiver_of_the_prefix_inherits_from_a_cancelled_receiver_of_the_name(story: Story) -> None:
+    by_name = asyncio.create_task(story.box.receive(OWN + "1"))
+    by_prefix = asyncio.create_task(story.box.receive_any(OWN))
+    await soon(lambda: story.box.waiting() == 2)
+    story.direct("1", b"only", "t")
+    by_name.cancel()
+    assert await asyncio.wait_for(by_prefix, 5) == (OWN + "1", b"only")
+
+
+@pytest.mark.asyncio
+async def test_an_expired_message_is_told_to_the_transport_and_never_received(story: Story) -> None:
+    story.direct("1", b"old", "old", life=1)
+    story.direct("1", b"new", "new", life=60)
+    story.clock.now += 2
+    assert await asyncio.wait_for(story.box.receive(OWN + "1"), 5) == b"new"
+    assert story.told == ["old", "new"]
+    assert story.counters.expired == 1
+
+
+def test_the_sweep_lets_go_of_what_expired_without_a_receive(story: Story) -> None:
+    story.direct("1", b"old", "old", life=1)
+    story.clock.now += 2
+    story.box.sweep()
+    assert story.told == ["old"]
+    assert story.box.unread() == 0
+
+
+@pytest.mark.asyncio
+async def test_a_full_member_misses_a_group_message_and_its_neighbour_does_not(story: Story) -> None:
+    story.box.join("g", OWN + "slow", story.clock() + 60)
+    story.box.join("g", OWN + "quick", story.clock() + 60)
+    for _ in range(3):
+        assert story.group("g", b"x") == 0
+        await story.box.receive(OWN + "quick")
+    assert story.group("g", b"y") == 1
+    assert await asyncio.wait_for(story.box.receive(OWN + "quick"), 5) == b"y"
+
+
+def test_direct_and_group_messages_together_fill_a_member(story: Story) -> None:
+    story.box.join("g", OWN + "1", story.clock() + 60)
+    story.direct("1", b"d", "t")
+    assert [story.group("g", b"x") for _ in range(3)] == [0, 0, 1]
+
+
+def test_a_membership_ends_at_its_time_and_an_empty_group_is_forgotten(story: Story) -> None:
+    story.box.join("g", OWN + "1", story.clock() + 5)
+    story.clock.now += 6
+    story.group("g", b"x")
+    assert story.box.unread() == 0
+    assert not story.box.holds("g")
+
+
+def test_a_channel_that_nobody_receives_from_leaves_its_groups_with_its_first_expired_message(story: Story) -> None:
+    story.box.join("g", OWN + "1", story.clock() + 86_400)
+    story.group("g", b"x")
+    story.clock.now += 61
+    story.box.sweep()
+    assert not story.box.holds("g")
+
+
+def test_a_flush_forgets_messages_and_memberships_and_tells_the_transport(story: Story) -> None:
+    story.box.join("g", OWN + "1", story.clock() + 60)
+    story.direct("1", b"d", "t")
+    story.box.clear()
+    assert story.told == ["t"]
+    assert story.box.unread() == 0
+    assert not story.box.holds("g")
+
+
+def test_receivers_of_a_closed_loop_are_passed_over(story: Story) -> None:
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(story.box.receive(OWN + "1"))
+    loop.run_until_complete(asyncio.sleep(0))
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    story.direct("1", b"kept", "t")
+    assert asyncio.run(asyncio.wait_for(story.box.receive(OWN + "1"), 5)) == b"kept"
