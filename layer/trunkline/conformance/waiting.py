@@ -111,7 +111,10 @@ class Tasks:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=END_DEADLINE_S)
+            done, _ = await asyncio.wait(self._tasks, timeout=END_DEADLINE_S)
+            for task in done:
+                if not task.cancelled():
+                    task.exception()  # looked at, so that nobody warns about it
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(coroutine)

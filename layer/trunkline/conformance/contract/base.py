@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from trunkline.conformance.names import Names
 from trunkline.conformance.peers import Peers
 from trunkline.conformance.waiting import END_DEADLINE_S, Tasks, set_patience, within
 
+logger = logging.getLogger(__name__)
 requires = pytest.mark.channel_layer_requires
 LayerMaker = Callable[..., ChannelLayer]
 
@@ -30,6 +32,15 @@ class Contract:
                 reason = channel_layer_capabilities.missing(name)
                 if reason is not None:
                     pytest.skip(f"{name}: {reason}")
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _log_loop_errors_in_one_line(self) -> None:
+        # asyncio's own handler formats a traceback when a task is collected, which may happen inside pytest's report of
+        # a failure; Python 3.11 then parses source code twice at once and dies of it.
+        def log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            logger.error("%s: %r", context["message"], context.get("exception"))
+
+        asyncio.get_running_loop().set_exception_handler(log)
 
     @pytest.fixture
     def options(
