@@ -19,9 +19,9 @@ import sys
 from pathlib import Path
 
 import dj_database_url
-from trunkline.env import channel_layers_from_env
 
 from chatsite.environment import key_from_file, read, read_flag, read_list
+from trunkline.env import channel_layers_from_env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(read("CHAT_DATA_DIR", str(BASE_DIR / "data")))
