@@ -6,12 +6,14 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +27,8 @@ from trunkline_supervisor.plan import Plan, plan_from
 
 ROOT = Path(__file__).resolve().parents[3]
 PROJECT = ROOT / "examples" / "chat"
-RUN = ROOT / ".run"  # ignored by git: the lock, the example's database and key, its collected static files
+# Ignored by git: the lock, the example's database and key, its collected static files.
+RUN = Path(os.environ.get("TRUNKLINE_RUN_DIR") or ROOT / ".run").absolute()
 ANSWER_DEADLINE_S = 60.0
 LAYER_VARIABLES = ("REDIS_URL", "CHANNEL_LAYERS_BACKEND", "CHANNEL_LAYERS_CONFIG", "CHANNEL_LAYERS_CONFIG_FILE")
 
@@ -44,10 +47,13 @@ def main() -> int:
         with own_terminal(), single_run() as note:
             environ = environment(os.environ, RUN)
             plan = plan_from(environ)
-            layer = channel_layers_from_env(environ)["default"]["BACKEND"]
+            # Commands that run before the processes judge the same settings; they send nothing, so that the local
+            # Redis needn't be there yet.
+            before = {**environ, **plan.environment(tempfile.gettempdir())}
+            layer = channel_layers_from_env(before)["default"]["BACKEND"]
             refuse_taken_port(plan)
             note.write_text(f"process {os.getpid()}, {address(plan)}")
-            prepare(environ)
+            prepare(before)
             with ipc_directory(environ):
                 stack = Stack(plan, environ, PROJECT)
                 code = stack.run(lambda: announce(stack, plan, str(layer), begin))
@@ -119,7 +125,7 @@ def ipc_directory(environ: Mapping[str, str]) -> Iterator[None]:
 @contextlib.contextmanager
 def single_run() -> Iterator[Path]:
     """Hold this clone's lock; yields the file in which to say who holds it. The kernel frees it with the process."""
-    RUN.mkdir(exist_ok=True)
+    RUN.mkdir(parents=True, exist_ok=True)
     note = RUN / "running"
     with (RUN / "lock").open("w") as lock:
         try:
@@ -143,6 +149,9 @@ def own_terminal() -> Iterator[None]:
         yield  # no terminal
         return
     before = os.getpgrp()
+    over, tell_over = os.pipe()
+    watch = threading.Thread(target=raise_hang_up, args=(terminal, over), daemon=True)
+    watch.start()
     try:
         if os.tcgetpgrp(terminal) != before or before == os.getpid():
             yield  # in the background, or the leader already
@@ -151,6 +160,8 @@ def own_terminal() -> Iterator[None]:
         previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         os.setpgid(0, 0)
         os.tcsetpgrp(terminal, os.getpid())
+        # The shell waits for make's group and would never learn that Ctrl-Z stopped this one.
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
         try:
             yield
         finally:
@@ -158,7 +169,22 @@ def own_terminal() -> Iterator[None]:
                 os.tcsetpgrp(terminal, before)
             signal.signal(signal.SIGTTOU, previous)
     finally:
+        os.close(tell_over)
+        watch.join()
+        os.close(over)
         os.close(terminal)
+
+
+def raise_hang_up(terminal: int, over: int) -> None:
+    """Send this process a SIGHUP when its terminal dies; ends with ``over``, the reading end of a pipe.
+
+    The kernel tells the session's leader alone, and where that is make (``ssh -t host make run``), it waits for us.
+    """
+    poll = select.poll()
+    poll.register(terminal, 0)  # hang-ups are told without being asked for
+    poll.register(over, select.POLLIN)
+    if any(descriptor == terminal for descriptor, _ in poll.poll()):
+        os.kill(os.getpid(), signal.SIGHUP)
 
 
 def address(plan: Plan) -> str:
