@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Container
 from typing import NamedTuple
 
+from trunkline.ipc.keys import head_of
 from trunkline.stats import Counters
 
 
@@ -47,7 +48,7 @@ class FanOut:
                 self._counters.group_dropped += 1
                 return False
             self._boxes[channel] = deque((item,))
-            self._ready.setdefault(_head_of(channel), {})[channel] = None
+            self._ready.setdefault(head_of(channel), {})[channel] = None
             return True
         if len(box) >= room:
             while box and box[0].deadline <= now:
@@ -124,13 +125,9 @@ class FanOut:
 
     def _close(self, channel: str) -> None:
         del self._boxes[channel]
-        head = _head_of(channel)
+        head = head_of(channel)
         ready = self._ready.get(head)
         if ready is not None:
             ready.pop(channel, None)
             if not ready:
                 del self._ready[head]
-
-
-def _head_of(channel: str) -> str:
-    return channel[: channel.index("!") + 1]

@@ -89,3 +89,15 @@ def member_key(group: str, channel: str) -> bytes:
 
 def joined_key(owner: bytes, group: str) -> bytes:
     return b"j" + owner + group.encode("ascii")
+
+
+def head_of(channel: str) -> str:
+    """A process-specific name up to and with its ``!``; empty for others."""
+    return channel[: channel.find("!") + 1]
+
+
+def head_place(owner: bytes, head: str) -> Place:
+    """Where those wait who receive from any channel under ``head`` (``"prefix!"``)."""
+    name = head.encode("ascii")
+    key = b"o" + owner + name + b"\0"
+    return Place(key, owner, key, name)

@@ -9,25 +9,26 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from trunkline.config import IPCOptions
 from trunkline.errors import LayerUnavailable
 from trunkline.ipc import environment, groups, presence, queues, upkeep
 from trunkline.ipc.doorbell import Doorbell
 from trunkline.ipc.environment import StoreFull
-from trunkline.ipc.fanout import FanOut, Unread
-from trunkline.ipc.keys import Place, place_of
+from trunkline.ipc.fanout import FanOut
+from trunkline.ipc.inbox import Inbox
+from trunkline.ipc.keys import Place, head_of, head_place, place_of
 from trunkline.ipc.waiting import Bells, Waiting, wake
 from trunkline.names import Address
 from trunkline.stats import Counters, LimitedLog
+
+T = TypeVar("T")
 
 now_ns = time.monotonic_ns  # the same for all processes of the machine, and nobody sets it
 
 TICK = 1.0  # s between two looks at what no doorbell tells of: dead processes, and the messages they were woken for
 PAUSE = 0.25  # s until a receiver looks again for a store that was away
-COLLECT_MESSAGES = 500  # group messages taken out of the inbox in one transaction
-COLLECT_BYTES = 4 * 1024 * 1024
 INBOX_SHARE = 4  # an inbox may take one part in so many of the store
 
 _live: weakref.WeakSet[Participant] = weakref.WeakSet()
@@ -60,7 +61,6 @@ class Participant:
         self._fanout = FanOut(counters)
         self._heard: dict[str, int] = {}  # own channels, and when somebody last received from them
         self._served: dict[str, bytes] = {}  # head -> key of the channel that was served last
-        self._members: dict[str, tuple[bytes, list[groups.Member]]] = {}
         self._bells: Bells | None = None
         self._generation = 0
         self._next_look = 0
@@ -69,7 +69,8 @@ class Participant:
         self.environment = environment.acquire(options)
         self._write = self.environment.write
         self._ring = self.environment.ringer.ring
-        self.pid = os.getpid()
+        self._inbox = Inbox(self.owner, self.environment, capacity_of, self._waiting, self._fanout, counters)
+        self.inherited = False  # a fork later: this object is the parent's
         _live.add(self)
 
     def __repr__(self) -> str:
@@ -80,13 +81,7 @@ class Participant:
     def send(self, channel: str, body: bytes) -> None:
         """See ``ChannelLayer.send``; ``body`` is the encoded message."""
         now = now_ns()
-        arguments = (self._push, place_of(channel), body, now, now + self._expiry, self._capacity_of(channel))
-        try:
-            self._write(*arguments)
-        except StoreFull:
-            if not self._make_room(now):
-                raise
-            self._write(*arguments)
+        self._bring(now, self._push, place_of(channel), body, now, now + self._expiry, self._capacity_of(channel))
 
     def _push(self, txn: Any, place: Place, body: bytes, now: int, deadline: int, capacity: int) -> None:
         queues.push(txn, place, body, now, deadline, capacity, self._ring)
@@ -95,12 +90,7 @@ class Participant:
     def group_send(self, group: str, body: bytes) -> int:
         """Returns how many members (channels, or whole processes) had no room."""
         now = now_ns()
-        try:
-            sent = self._write(self._group_push, group, body, now)
-        except StoreFull:
-            if not self._make_room(now):
-                raise
-            sent = self._write(self._group_push, group, body, now)
+        sent = self._bring(now, self._group_push, group, body, now)
         for owner in sent.dead:
             upkeep.bury(self.environment, owner)
         return sent.dropped
@@ -110,13 +100,16 @@ class Participant:
         self.environment.check_room(txn, len(body))
         return sent
 
-    def _make_room(self, now: int) -> bool:
-        """Drop everything that has expired, at most once a second; returns whether that was done now."""
-        if now < self._next_tidying:
-            return False
-        self._next_tidying = now + int(TICK * 1e9)
-        upkeep.drop_everything_expired(self.environment, now)
-        return True
+    def _bring(self, now: int, operation: Callable[..., T], *args: Any) -> T:
+        """Write a message; where the store is full, at most once a second after dropping everything expired."""
+        try:
+            return self._write(operation, *args)
+        except StoreFull:
+            if now < self._next_tidying:
+                raise
+            self._next_tidying = now + int(TICK * 1e9)
+            upkeep.drop_everything_expired(self.environment, now)
+            return self._write(operation, *args)
 
     # -- memberships
 
@@ -168,7 +161,7 @@ class Participant:
     async def receive_any(self, head: str) -> tuple[str, bytes]:
         """Wait for a message of any own channel under ``head``; a waiting receiver of the full name goes first."""
         loop = asyncio.get_running_loop()
-        place = _head_place(self.owner, head)
+        place = head_place(self.owner, head)
         first = False
         while True:
             with self._lock:
@@ -238,7 +231,7 @@ class Participant:
         """A receiver was cancelled: nobody must ring for it, and a wake-up that it had belongs to the next one."""
         with self._lock:
             unwoken = self._waiting.withdraw(name, waiter)
-            if not unwoken and (self._waiting.wake(name) or (place.owner and self._waiting.wake(_head_of(name)))):
+            if not unwoken and (self._waiting.wake(name) or (place.owner and self._waiting.wake(head_of(name)))):
                 return
             if name in self._waiting or self._bells is None:
                 return
@@ -261,58 +254,11 @@ class Participant:
         bells = (self._bells.of(loop) for loop in self._waiting.loops(name))
         return [bell.bell for bell in bells if bell is not None]
 
-    # -- group messages
-
     def _collect(self) -> None:
         """Take the inbox' group messages and give them to the members in this process."""
         with self._lock:
-            more = self._bells is not None
-            while more:
-                now = now_ns()
-                items, more, members, unread = self._write(self._collect_some, now)
-                for item in items:
-                    if item.group == presence.FLUSHED:
-                        self._fanout.clear()
-                    self._give(item, members.get(item.group, []), unread, now)
-
-    def _collect_some(
-        self, txn: Any, now: int
-    ) -> tuple[list[presence.GroupItem], bool, dict[str, list[groups.Member]], dict[str, int]]:
-        items, more = presence.collect(txn, self.owner, COLLECT_MESSAGES, COLLECT_BYTES)
-        members: dict[str, list[groups.Member]] = {}
-        unread: dict[str, int] = {}
-        for group in {item.group for item in items}:
-            members[group] = self._members_of(txn, group, now)
-            for member in members[group]:
-                if member.channel not in self._waiting and member.channel not in unread:
-                    unread[member.channel] = queues.unread_of(txn, place_of(member.channel))
-        return items, more, members, unread
-
-    def _members_of(self, txn: Any, group: str, now: int) -> list[groups.Member]:
-        version = groups.version(txn, group, self.owner)
-        if version is None:
-            self._members.pop(group, None)
-            return []
-        known = self._members.get(group)
-        if known is not None and known[0] == version:
-            return known[1]
-        members = groups.members(txn, group, self.owner, now)
-        self._members[group] = (version, members)
-        return members
-
-    def _give(self, item: presence.GroupItem, members: list[groups.Member], unread: dict[str, int], now: int) -> None:
-        if item.deadline <= now:
-            self._counters.expired += 1
-            return
-        for channel, end, begin in members:
-            if end <= now or item.number < begin:
-                continue
-            direct = unread.get(channel, 0)
-            room = self._capacity_of(channel) - direct
-            message = Unread(item.deadline, item.body, direct > 0)
-            if not self._fanout.put(channel, message, now, room) or self._waiting.wake(channel):
-                continue
-            self._waiting.wake(_head_of(channel))
+            if self._bells is not None:
+                self._inbox.collect(now_ns)
 
     # -- the doorbell and the clock
 
@@ -364,9 +310,9 @@ class Participant:
 
     def _pass_on(self, name: str) -> None:
         """Somebody rang for a receiver that is no longer there."""
-        place = place_of(name) if not name.endswith("!") else _head_place(self.owner, name)
+        place = place_of(name) if not name.endswith("!") else head_place(self.owner, name)
         if place.owner is not None:
-            self._waiting.wake(_head_of(name))
+            self._waiting.wake(head_of(name))
         elif self._bells is not None:
             self._write(queues.withdraw, place, self._bells.names(), self._ring)
 
@@ -438,7 +384,7 @@ class Participant:
 
     def leave(self) -> None:
         """The process ends in order: nothing of it is left."""
-        if self._bells is None or self.pid != os.getpid():
+        if self._bells is None or self.inherited:
             return
         try:
             self._bells.close()
@@ -453,17 +399,6 @@ def _empty(txn: Any, now: int, expiry: int, ring: queues.Ring) -> None:
     presence.flush_inboxes(txn, now, now + expiry, ring)
 
 
-def _head_of(channel: str) -> str:
-    """Up to and with the mark; other channels have none."""
-    return channel[: channel.find("!") + 1]
-
-
-def _head_place(owner: bytes, head: str) -> Place:
-    name = head.encode("ascii")
-    key = b"o" + owner + name + b"\0"
-    return Place(key, owner, key, name)
-
-
 def _at_exit() -> None:
     for participant in list(_live):
         participant.leave()
@@ -471,6 +406,7 @@ def _at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     for participant in list(_live):
+        participant.inherited = True
         if participant._bells is not None:
             participant._bells.abandon()
     _live.clear()

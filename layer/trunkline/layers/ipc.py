@@ -8,13 +8,16 @@ from typing import Any
 
 from trunkline import names
 from trunkline.base import ChannelLayer
-from trunkline.codec import decode
+from trunkline.codec import decode, encode
 from trunkline.config import ipc_options
 from trunkline.errors import ChannelFull
 from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.participant import Participant
 
-TURN = 0.002  # s after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise
+TURN = (
+    2_000_000  # ns after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise
+)
+REMEMBERED_NAMES = 10_000
 
 
 class IPCChannelLayer(ChannelLayer):
@@ -30,7 +33,9 @@ class IPCChannelLayer(ChannelLayer):
         self._options = ipc_options(config)
         super().__init__(self._options.common)
         self._current: Participant | None = None
-        self._turned = 0.0
+        self._turn_ends = 0
+        self._checked: set[str] = set()
+        self._addresses: dict[str, names.Address | None] = {}
 
     def __repr__(self) -> str:
         return f"<IPCChannelLayer prefix={self.prefix!r} {self._current!r}>"
@@ -41,9 +46,12 @@ class IPCChannelLayer(ChannelLayer):
         return name
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
-        names.check_channel(channel)
-        body = self.encoded(message)
-        await self._turn()
+        if channel.__class__ is not str or channel not in self._checked:
+            self._check(channel)
+        body = encode(message)
+        now = time.monotonic_ns()
+        if now > self._turn_ends:
+            await self._turn(now)
         try:
             self._participant().send(channel, body)
         except ChannelFull:
@@ -55,8 +63,10 @@ class IPCChannelLayer(ChannelLayer):
         self.counters.sent += 1
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        address = self.own_address(channel)
-        await self._turn()
+        address = self._address(channel)
+        now = time.monotonic_ns()
+        if now > self._turn_ends:
+            await self._turn(now)
         if address is not None and not address.local:
             _, body = await self._participant().receive_any(address.head)
         else:
@@ -64,12 +74,12 @@ class IPCChannelLayer(ChannelLayer):
         return decode(body)
 
     async def receive_named(self, prefix: str) -> tuple[str, dict[str, Any]]:
-        address = self.own_address(prefix)
+        address = self._address(prefix)
         if address is None or address.local:
             raise ValueError(
                 f"receive_named takes the part up to the '!' of a name that new_channel() gave, not {prefix!r}."
             )
-        await self._turn()
+        await self._turn(time.monotonic_ns())
         name, body = await self._participant().receive_any(address.head)
         return name, decode(body)
 
@@ -85,8 +95,8 @@ class IPCChannelLayer(ChannelLayer):
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         names.check_group(group)
-        body = self.encoded(message)
-        await self._turn()
+        body = encode(message)
+        await self._turn(time.monotonic_ns())
         dropped = self._participant().group_send(group, body)
         self.counters.group_sent += 1
         if dropped:
@@ -101,16 +111,36 @@ class IPCChannelLayer(ChannelLayer):
             self._current.close()
 
     def _participant(self) -> Participant:
-        process = self.process
-        if self._current is None or self._current.identity != process:
-            self._current = Participant(process, self._options, self.get_capacity, self.counters, self._warn)
-        return self._current
+        current = self._current
+        if current is None or current.inherited:
+            self._addresses.clear()
+            current = self._current = Participant(
+                self.process, self._options, self.get_capacity, self.counters, self._warn
+            )
+        return current
 
-    async def _turn(self) -> None:
+    def _check(self, channel: str) -> None:
+        """Judge a name that was not judged before; the same few names come again and again."""
+        names.check_channel(channel)
+        if len(self._checked) >= REMEMBERED_NAMES:
+            self._checked.clear()
+        self._checked.add(channel)
+
+    def _address(self, channel: str) -> names.Address | None:
+        """As ``own_address``, which is asked once for each name."""
+        self._participant()  # forgets addresses after a fork
+        if channel.__class__ is str and channel in self._addresses:
+            return self._addresses[channel]
+        address = self.own_address(channel)
+        if len(self._addresses) >= REMEMBERED_NAMES:
+            self._addresses.clear()
+        self._addresses[channel] = address
+        return address
+
+    async def _turn(self, now: int) -> None:
         """Let other tasks run now and then, and do what is due every second."""
-        now = time.monotonic()
-        if now - self._turned > TURN:
-            self._turned = now
+        if now > self._turn_ends:
+            self._turn_ends = now + TURN
             try:
                 self._participant().look_around()
             except ConnectionError:  # whoever called finds out by itself
