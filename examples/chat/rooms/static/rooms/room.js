@@ -130,7 +130,7 @@ function receive(event) {
 // --- what is shown ---
 
 function show(state, text) {
-  el("state").dataset.state = state;
+  document.body.dataset.state = el("state").dataset.state = state;
   if (el("state-text").textContent !== text) el("state-text").textContent = text;
 }
 
