@@ -22,6 +22,8 @@ from trunkline.config import Endpoint
 
 CONNECT_TIMEOUT = 3.0  # seconds; a server that takes longer is treated as away, and tried again
 
+GREETING_TIMEOUT = 2 * CONNECT_TIMEOUT  # seconds, connecting and authenticating together
+
 Arg = bytes | str | int
 
 
@@ -114,10 +116,11 @@ class Wire:
     async def connect(self) -> None:
         """:raises ServerAway: if the server can't be reached or refuses us."""
         try:
-            await self._connection.connect()  # type: ignore[no-untyped-call]
-        except (redis_errors.RedisError, OSError, asyncio.TimeoutError) as error:
+            # The greeting that redis-py sends has no deadline of its own: a stopped server would hold us for ever.
+            await asyncio.wait_for(self._connection.connect(), GREETING_TIMEOUT)  # type: ignore[no-untyped-call]
+        except Exception as error:  # a connection that is cut at the wrong byte fails inside redis-py in many ways
             await self.close()
-            raise ServerAway(f"{self.endpoint.label}: {error}") from error
+            raise ServerAway(f"{self.endpoint.label}: {error or type(error).__name__}") from error
         writer = self._connection._writer
         self._fd = writer.get_extra_info("socket").fileno() if writer else -1
 
@@ -144,9 +147,9 @@ class Wire:
                     replies.append(_judge(error))
                 except (redis_errors.AuthenticationError, redis_errors.BusyLoadingError) as error:
                     replies.append(NotNow(str(error)))  # replies too, though redis-py calls them connection errors
-        except (redis_errors.RedisError, OSError) as error:
+        except Exception as error:
             await self.close()
-            raise ServerAway(f"{self.endpoint.label}: {error}") from error
+            raise ServerAway(f"{self.endpoint.label}: {error or type(error).__name__}") from error
         except BaseException:  # cancelled in the middle: the replies that are still to come must not be misread
             self._abort()
             raise
