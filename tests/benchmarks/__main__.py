@@ -73,7 +73,7 @@ def _options() -> argparse.Namespace:
         help=f"comma-separated: {_names(TARGETS)}",
     )
     parser.add_argument(
-        "--messages", type=_positive, help="sends of each measurement, the same for all (default: by row and layer)"
+        "--messages", type=_messages, help="sends of each measurement, the same for all (default: by row and layer)"
     )
     return parser.parse_args()
 
@@ -91,6 +91,13 @@ def _chosen(text: str, known: Sequence[Named]) -> list[Named]:
     return [by_name[name] for name in names]
 
 
+def _messages(text: str) -> int:
+    number = _positive(text)
+    if number > CAPACITY:
+        raise argparse.ArgumentTypeError(f"{text} is above {CAPACITY}, the capacity that all layers are given")
+    return number
+
+
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -98,4 +105,7 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)  # what a shell expects of a command that Ctrl-C ended

@@ -54,7 +54,7 @@ async def measure(row: Row, target: Target, messages: int, redis_url: str) -> Me
                 if child.returncode is None:
                     child.kill()
                 await child.wait()
-    return _judge(row, results)
+    return judge(row, results)
 
 
 class _ChildFailed(Exception):
@@ -84,14 +84,18 @@ async def _result(child: asyncio.subprocess.Process) -> dict[str, Any]:
     return result
 
 
-def _judge(row: Row, results: list[dict[str, Any]]) -> Measurement:
+def judge(row: Row, results: list[dict[str, Any]]) -> Measurement:
+    """Turn the two processes' counts into a value; whatever was lost or doubled makes it a failure."""
+
     def total(name: str) -> int:
         return sum(int(result.get(name, 0)) for result in results)
 
     sent, received = total("sent"), total("received")
     lost, doubled = total("lost"), total("doubled")
     if lost or doubled or sent != received:
-        return Measurement(sent, received, None, f"{lost} lost, {doubled} doubled")
+        return Measurement(
+            sent, received, None, f"sent {sent:,}, received {received:,}: {lost:,} lost, {doubled:,} doubled"
+        )
     if row.better == "less":
         return Measurement(sent, received, results[0]["median_s"] * 1e6, "")
     elapsed = max(result.get("last", 0.0) for result in results) - results[0]["first"]

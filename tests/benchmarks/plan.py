@@ -44,9 +44,9 @@ class Target:
 
 TARGETS = (
     Target("redis", "trunkline.RedisChannelLayer", 10),
-    Target("ipc", "trunkline.IPCChannelLayer", 10),
+    Target("ipc", "trunkline.IPCChannelLayer", 30),
     Target("core", "channels_redis.core.RedisChannelLayer", 1),
-    Target("pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", 2),
+    Target("pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", 5),
 )
 REFERENCES = ("core", "pubsub")
 OURS = ("redis", "ipc")

@@ -28,7 +28,7 @@ def _line(row: Row, target: Target, results: Results) -> str:
     sent, received = sum(run.sent for run in runs), sum(run.received for run in runs)
     failures = [run.failure for run in runs if run.failure]
     if failures:
-        return f"  FAILED in {len(failures)} of {len(runs)} rounds: sent {sent}, received {received}; {failures[0]}"
+        return f"  FAILED in {len(failures)} of {len(runs)} rounds; {failures[0]}"
     values = [run.value for run in runs if run.value is not None]
     figures = f"{statistics.median(values):>11,.0f}{min(values):>11,.0f}{max(values):>11,.0f}"
     ratios = "".join(f"{ratio(row, target, reference, results):>10}" for reference in REFERENCES)

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from benchmarks.link import Link
@@ -87,7 +87,7 @@ async def group_member(layer: Any, link: Link, messages: int) -> Result:
     return tally.result()
 
 
-async def _join(layer: Any, messages: int) -> tuple[Tally, list[asyncio.Future[None]]]:
+async def _join(layer: Any, messages: int) -> tuple[Tally, Sequence[asyncio.Future[None]]]:
     tally = Tally(MEMBERS, messages)
     readers = []
     for place in range(MEMBERS):
@@ -168,7 +168,7 @@ async def _read(layer: Any, channel: str, tally: Tally, place: int) -> None:
         tally.note(place, (await layer.receive(channel))["n"])
 
 
-async def _unless_failed(readers: list[asyncio.Future[None]], work: Awaitable[Any]) -> None:
+async def _unless_failed(readers: Sequence[asyncio.Future[None]], work: Awaitable[Any]) -> None:
     """Await ``work``, or raise what ended one of the readers, which never end otherwise."""
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait({task, *readers}, return_when=asyncio.FIRST_COMPLETED)
