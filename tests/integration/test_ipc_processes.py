@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -234,3 +235,39 @@ async def test_a_full_channel_refuses_and_takes_again_after_a_receive(config: di
     assert await asyncio.wait_for(layer.receive("small"), 5) == {"number": 0}
     await layer.send("small", {"number": 3})
     await layer.close()
+
+
+@pytest.mark.asyncio
+async def test_a_directory_that_is_removed_in_use_is_made_anew_and_receivers_move_over(config: dict[str, Any]) -> None:
+    config = {**config, "directory": config["directory"] + "/inner"}
+    layer = IPCChannelLayer(**config)
+    name = await layer.new_channel()
+    waiting = asyncio.gather(layer.receive("work"), layer.receive(name))
+    await asyncio.sleep(0)
+    await layer.send("other", {})
+    shutil.rmtree(config["directory"])
+    await eventually(lambda: "data.mdb" in files(config) and len(files(config)) == 3, 6)
+    async with children(start("send_numbered", config=config, channel="work", first=1, count=1)) as (writer,):
+        await writer.result()
+        await layer.send(name, {"number": 2})
+        assert await asyncio.wait_for(waiting, 6) == [{"number": 1}, {"number": 2}]
+    await layer.close()
+
+
+@pytest.mark.asyncio
+async def test_a_flush_empties_the_memory_of_every_process(config: dict[str, Any]) -> None:
+    layer, other = IPCChannelLayer(**config), IPCChannelLayer(**config)
+    name = await layer.new_channel()
+    await layer.group_add("room", name)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(layer.receive(name), 0.01)
+    await other.group_send("room", {"number": 1})
+    await asyncio.sleep(0.05)  # so that it has been fanned out; nothing tells
+    await other.flush()
+    receiving = asyncio.ensure_future(layer.receive(name))
+    done, _ = await asyncio.wait({receiving}, timeout=0.2)
+    assert not done
+    await other.send(name, {"number": 2})
+    assert await asyncio.wait_for(receiving, 5) == {"number": 2}
+    await layer.close()
+    await other.close()

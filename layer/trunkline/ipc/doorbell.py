@@ -17,7 +17,8 @@ from trunkline.ipc.directory import Home
 
 BELL_BYTES = 8  # random bytes that name a doorbell
 SUFFIX = ".bell"
-READ_BYTES = 1 << 20  # more than any pipe of ours holds
+FIRST_READ_BYTES = 1024  # some names; a large buffer costs more than all the rest of a wake-up
+READ_BYTES = 1 << 16  # what a pipe holds; if one holds more, its loop is called again
 OPEN_BELLS = 256  # of others, kept open for the next ring: one for each event loop of the machine that listens
 _F_GETPIPE_SZ = 1032  # Linux; Python 3.10's fcntl has it as F_GETPIPE_SZ only there
 _WASTED_AT_MOST = 0.9  # a pipe counts as full when a page can't take one more name of 100 bytes, at 97 % or more
@@ -63,10 +64,21 @@ class Doorbell:
     def listen(self) -> tuple[set[bytes], bool]:
         """Return the names that were rung for, and whether there may have been more than the pipe could hold."""
         try:
-            lines = os.read(self.descriptor, READ_BYTES)
+            lines = os.read(self.descriptor, FIRST_READ_BYTES)
+            if len(lines) == FIRST_READ_BYTES:
+                lines += self._read_on()
         except (BlockingIOError, InterruptedError):
             return set(), False
         return set(lines.split(b"\n")[:-1]), len(lines) >= self._nearly_full
+
+    def _read_on(self) -> bytes:
+        try:
+            lines = os.read(self.descriptor, READ_BYTES)
+            while lines[-1:] != b"\n":  # the rest of a name that was cut
+                lines += os.read(self.descriptor, 1)
+            return lines
+        except BlockingIOError:  # the first read ended with a whole name
+            return b""
 
     def lost(self) -> bool:
         """Whether its file is gone, so that nobody can ring any more."""
