@@ -46,6 +46,7 @@ class _Link:
         self.upstream = upstream
         self.budget: dict[str, int | None] = {"up": None, "down": None}
         self.swallow: Swallow | None = None
+        self.frozen = False
         self.over = asyncio.Event()
 
     def cut(self) -> None:
@@ -126,12 +127,21 @@ class Proxy:
             return connection.recv(CHUNK)
 
     def stall(self) -> None:
-        """Stop forwarding without closing anything: connections, old and new, are half-open."""
+        """Stop forwarding without closing anything, on connections old and new."""
         self._now(self._flowing.clear)
 
     def flow(self) -> None:
         """Forward again what a stall held back."""
         self._now(self._flowing.set)
+
+    def freeze(self) -> None:
+        """Never forward anything again on the connections open now, without closing them; new ones work: half-open."""
+
+        def change() -> None:
+            for link in self._links:
+                link.frozen = True
+
+        self._now(change)
 
     def refuse(self, refusing: bool = True) -> None:
         """Cut what is open and close every new connection at once; ``False`` lets them through again."""
@@ -204,6 +214,8 @@ class Proxy:
         try:
             while data := await reader.read(CHUNK):
                 await self._flowing.wait()
+                if link.frozen:
+                    continue
                 if direction == "up":
                     self._watch_for_marker(link, data)
                 elif link.swallow is not None:
