@@ -43,7 +43,9 @@ class LimitedLog:
         self._last: dict[str, float] = {}
         self._held: dict[str, int] = {}
 
-    def __call__(self, kind: str, message: str, *args: object, level: int = logging.WARNING) -> None:
+    def __call__(
+        self, kind: str, message: str, *args: object, level: int = logging.WARNING, exc_info: bool = False
+    ) -> None:
         now = self._clock()
         last = self._last.get(kind)
         if last is not None and now - last < WARN_EVERY:
@@ -52,4 +54,4 @@ class LimitedLog:
         held = self._held.pop(kind, 0)
         self._last[kind] = now
         suffix = f" ({held} more since the last such line)" if held else ""
-        self._logger.log(level, message + suffix, *args)
+        self._logger.log(level, message + suffix, *args, exc_info=exc_info)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.servers import RedisServer
-from trunkline.conformance import ChannelLayerContract
+from trunkline.conformance import Capabilities, ChannelLayerContract
 from trunkline.conformance.contract.base import Contract
 
 pytestmark = pytest.mark.redis
@@ -26,6 +26,11 @@ EXPECTED_FAILURES = {
 def channel_layer_config(shared_redis: list[RedisServer]) -> tuple[str, dict[str, Any]]:
     hosts = [server.url for server in shared_redis[:2]]
     return "channels_redis.core.RedisChannelLayer", {"hosts": hosts, "prefix": uuid.uuid4().hex}
+
+
+@pytest.fixture
+def channel_layer_capabilities() -> Capabilities:
+    return Capabilities(patience=2.0)
 
 
 class TestCoreRedisChannelLayerOnTwoHosts(Contract):

@@ -58,7 +58,7 @@ async def read(link: Link, path: str, config: dict[str, Any], channels: list[str
 
 
 async def join_and_hold(link: Link, path: str, config: dict[str, Any], group: str) -> None:
-    """Join a group with a new channel, tell its name, tell what arrives there; on each line heard, block the loop so long."""
+    """Join a group with a new channel and tell what arrives there; a line heard blocks the loop for so many seconds."""
     layer = build_layer(path, config)
     name = await layer.new_channel()
     await layer.group_add(group, name)
@@ -103,4 +103,3 @@ def fork_and_end(link: Link, path: str, config: dict[str, Any]) -> None:
     link.hear()
     loop.run_until_complete(layer.close())
     loop.close()
-

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from trunkline.conformance.api import build_layer, close_layer
+from trunkline.conformance.cancelling import receive_under_cancellation
 from trunkline.conformance.child import Link
 from trunkline.conformance.processes import DEADLINE_S, START_DEADLINE_S, Child, ChildEnded
 from trunkline.conformance.waiting import numbered
@@ -162,6 +163,11 @@ class _Served:
     async def send_numbered(self, channel: str, count: int) -> None:
         for number in range(count):
             await self._layer.send(channel, numbered(number))
+
+    async def receive_under_cancellation(self, channel: str, count: int, seed: int) -> list[int]:
+        """Receive, cancelling most receives, until nothing comes any more."""
+        received, _ = await receive_under_cancellation(self._layer, channel, count, seed, lambda: True)
+        return received
 
     async def group_send_numbered(self, group: str, count: int) -> None:
         for number in range(count):

@@ -26,6 +26,11 @@ def set_patience(seconds: float) -> None:
     _Patience.seconds = seconds
 
 
+def patience() -> float:
+    """Seconds within which a message that comes at all must have come."""
+    return _Patience.seconds
+
+
 async def within(awaitable: Awaitable[T], deadline_s: float | None = None, what: str = "") -> T:
     """Await with a deadline, by default the patience of the layer under test.
 

@@ -115,12 +115,25 @@ class Wire:
 
     async def connect(self) -> None:
         """:raises ServerAway: if the server can't be reached or refuses us."""
+        # The greeting that redis-py sends has no deadline of its own: a stopped server would hold us for ever. It is a
+        # task of its own, because asyncio.wait_for loses a cancellation that comes just when we are connected.
+        connecting = asyncio.ensure_future(self._connection.connect())  # type: ignore[no-untyped-call]
         try:
-            # The greeting that redis-py sends has no deadline of its own: a stopped server would hold us for ever.
-            await asyncio.wait_for(self._connection.connect(), GREETING_TIMEOUT)  # type: ignore[no-untyped-call]
-        except Exception as error:  # a connection that is cut at the wrong byte fails inside redis-py in many ways
+            await asyncio.wait({connecting}, timeout=GREETING_TIMEOUT)
+        except BaseException:
+            connecting.cancel()
+            connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._abort()
+            raise
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.wait({connecting})
+        # A connection that is cut at the wrong byte fails inside redis-py in many ways.
+        error = None if connecting.cancelled() else connecting.exception()
+        if connecting.cancelled() or error is not None:
             await self.close()
-            raise ServerAway(f"{self.endpoint.label}: {error or type(error).__name__}") from error
+            reason = str(error or "") or (type(error).__name__ if error else f"no greeting in {GREETING_TIMEOUT:g} s")
+            raise ServerAway(f"{self.endpoint.label}: {reason}") from error
         writer = self._connection._writer
         self._fd = writer.get_extra_info("socket").fileno() if writer else -1
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from trunkline.redis.connections import NotNow, ServerAway, Wire
+from trunkline.redis.connections import Arg, NotNow, ServerAway, Wire
 from trunkline.redis.pipeline import greet, greet_shards, mark_away
 from trunkline.redis.process import Process, Server
+from trunkline.redis.scripts import script
+
+LEAVE_WITHIN = 1.0  # seconds to say goodbye; who did not will be taken for dead
 
 BEAT_EVERY = 1.0  # seconds; a process that missed five is dead to the others (DEAD_AFTER in the scripts)
 
@@ -41,8 +44,38 @@ class Heart:
             for beat in beats:
                 beat.cancel()
             await asyncio.wait(beats)
+
+    async def end(self) -> None:
+        """After the last beat: leave what others know of this process, and close the connections."""
+        try:
+            if self._process.present:
+                servers = zip(self._process.servers, self._wires, strict=True)
+                leaving = [asyncio.ensure_future(self._leave(server, wire)) for server, wire in servers]
+                await asyncio.wait(leaving, timeout=LEAVE_WITHIN)
+                for task in leaving:
+                    task.cancel()
+                await asyncio.wait(leaving)
+        finally:
             for wire in self._wires:
                 await wire.close()
+
+    async def _leave(self, server: Server, wire: Wire) -> None:
+        keys, ident, bye = self._process.keys, self._process.id, script("bye").sha
+        shards = list(self._process.ring.owned[server.position])
+        if server.away_since is not None:
+            return  # it will take us for dead
+        try:
+            if not wire.connected:  # the last beat was interrupted
+                await wire.connect()
+            while shards:
+                commands: list[list[Arg]] = [
+                    [b"EVALSHA", bye, 2, keys.key(shard, "procs"), keys.canary(shard), ident] for shard in shards
+                ]
+                replies = await wire.call(commands, LEAVE_WITHIN)
+                answers = zip(shards, replies, strict=True)
+                shards = [shard for shard, reply in answers if not isinstance(reply, Exception) and reply[1]]
+        except ServerAway:
+            pass
 
     async def _beat(self, server: Server, wire: Wire) -> None:
         while True:

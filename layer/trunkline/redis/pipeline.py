@@ -8,6 +8,7 @@ refused for certain gets a new number. Nothing is retried for longer than the re
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -221,6 +222,11 @@ class Pipe:
             for call in calls:
                 call.fail(partial(LayerUnavailable, "The layer was closed before the message could be sent."))
             raise
+        except Exception as error:  # whatever it is, nobody shall wait for ever
+            for call in calls:
+                call.fail(partial(LayerUnavailable, f"Sending to {self.server.label} failed: {error!r}"))
+            self.process.warn("sending", "Sending to %s failed.", self.server.label, level=logging.ERROR, exc_info=True)
+            await self.wire.close()
         finally:
             self._queue_again(acks)
 

@@ -179,6 +179,7 @@ class Runtime:
             beating.cancel()
             await asyncio.wait({beating})
             await engine.stop()
+            await heart.end()
 
     def background(self, work: Callable[[Engine], Coroutine[Any, Any, None]]) -> concurrent.futures.Future[None]:
         """Do ``work`` in the reactor, which finishes it before it stops; the future ends with it, without its error."""

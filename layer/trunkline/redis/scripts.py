@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-NAMES = ("ack", "beat", "direct", "flush", "group", "join", "leave", "nudge", "push", "ring", "take")
+NAMES = ("ack", "beat", "bye", "direct", "flush", "group", "join", "leave", "nudge", "push", "ring", "take")
 
 
 class Script(NamedTuple):

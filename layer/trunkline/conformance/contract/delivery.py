@@ -17,6 +17,7 @@ from trunkline.conformance.waiting import (
     assert_silent,
     numbered,
     numbers,
+    patience,
     receive,
     receive_many,
     within,
@@ -131,7 +132,7 @@ class Delivery(Contract):
             await asyncio.gather(*(layer.send(made[number], numbered(number)) for number in batch))
 
         receiving = [asyncio.ensure_future(layer.receive(channel)) for channel in made]
-        await asyncio.wait(receiving, timeout=10)
+        await asyncio.wait(receiving, timeout=2 * patience())
         received = [
             task.result()["number"] if task.done() and not task.cancelled() and not task.exception() else None
             for task in receiving

@@ -46,6 +46,16 @@ local function in_grace(now)
   return false
 end
 
+-- A process that ended leaves its groups, a thousand at a time. Derives: of:<process>, g:<group>.
+-- Returns whether it has left all of them.
+local function leave_groups(process)
+  local groups = base .. 'of:' .. process
+  for _, group in ipairs(redis.call('SPOP', groups, 1000)) do
+    redis.call('ZREM', base .. 'g:' .. group, 'p:' .. process)
+  end
+  return redis.call('EXISTS', groups) == 0
+end
+
 local function keep(key, life)
   if redis.call('PTTL', key) < life then redis.call('PEXPIRE', key, life) end
 end

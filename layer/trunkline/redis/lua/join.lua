@@ -1,5 +1,5 @@
 -- Put a member into a group: a process ("p:<id>") or a name that the sender sends to ("n:<channel>").
--- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, in:<process>.
+-- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, of:<process>, in:<process>.
 -- ARGV: epoch, sender, number, first, member, life ms, process to count as alive or '', other process or '', control record.
 -- Returns OK and an empty text. Or EPOCH, LATE.
 -- Race: a process that joins before its first beat would be taken for dead; joining counts as one.
@@ -9,6 +9,11 @@ local now, life = clock(), tonumber(ARGV[6])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZADD', KEYS[1], now + life, ARGV[5])
 keep(KEYS[1], life)
+if string.sub(ARGV[5], 1, 2) == 'p:' then
+  local groups = base .. 'of:' .. string.sub(ARGV[5], 3)
+  redis.call('SADD', groups, string.sub(KEYS[1], #base + 3))
+  keep(groups, life)
+end
 if ARGV[7] ~= '' and not redis.call('ZSCORE', base .. 'procs', ARGV[7]) then
   redis.call('ZADD', base .. 'procs', now, ARGV[7])
 end
