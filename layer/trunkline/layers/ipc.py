@@ -7,16 +7,15 @@ import time
 from typing import Any
 
 from trunkline import names
-from trunkline.base import ChannelLayer
+from trunkline.base import ChannelLayer, logger
 from trunkline.codec import decode, encode
 from trunkline.config import ipc_options
 from trunkline.errors import ChannelFull
 from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.participant import Participant
 
-TURN = (
-    2_000_000  # ns after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise
-)
+# Nanoseconds after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise.
+TURN = 2_000_000
 REMEMBERED_NAMES = 10_000
 
 
@@ -30,8 +29,10 @@ class IPCChannelLayer(ChannelLayer):
     """
 
     def __init__(self, **config: Any) -> None:
-        self._options = ipc_options(config)
-        super().__init__(self._options.common)
+        self.options = ipc_options(config)
+        super().__init__(self.options.common)
+        for note in self.options.notes:
+            logger.info("%s", note)
         self._current: Participant | None = None
         self._turn_ends = 0
         self._checked: set[str] = set()
@@ -115,7 +116,7 @@ class IPCChannelLayer(ChannelLayer):
         if current is None or current.inherited:
             self._addresses.clear()
             current = self._current = Participant(
-                self.process, self._options, self.get_capacity, self.counters, self._warn
+                self.process, self.options, self.get_capacity, self.counters, self._warn
             )
         return current
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import weakref
 from typing import Any
 
 from trunkline import names
-from trunkline.base import ChannelLayer
+from trunkline.base import ChannelLayer, logger
 from trunkline.codec import decode, encode
 from trunkline.config import redis_options
 from trunkline.errors import ChannelFull
@@ -17,8 +16,6 @@ from trunkline.redis.engine import Engine
 from trunkline.redis.flush import flush
 from trunkline.redis.process import Process
 from trunkline.redis.runtime import Runtime
-
-logger = logging.getLogger("trunkline")
 
 _inherited: list[Runtime] = []  # of a parent process: kept, so that nothing of theirs is finalized in a child
 

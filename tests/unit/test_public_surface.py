@@ -1,0 +1,89 @@
+"""The public surface is exact: a name that comes or goes by accident is noticed here."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from channels.layers import BaseChannelLayer
+
+import trunkline
+from trunkline import IPCChannelLayer, RedisChannelLayer, conformance, env
+
+PACKAGE = {
+    "ChannelFull",
+    "ConfigurationError",
+    "IPCChannelLayer",
+    "LayerUnavailable",
+    "MessageTooLarge",
+    "RedisChannelLayer",
+    "__version__",
+}
+# What a layer offers beside what Channels' base class has.
+LAYER = {
+    "ChannelFull",
+    "MessageTooLarge",
+    "channel_capacity",
+    "close",
+    "common",
+    "counters",
+    "encoded",
+    "expiry",
+    "extensions",
+    "flush",
+    "group_add",
+    "group_discard",
+    "group_expiry",
+    "group_send",
+    "new_channel",
+    "options",
+    "own_address",
+    "prefix",
+    "process",
+    "receive",
+    "receive_named",
+    "send",
+    "warn_group_dropped",
+}
+
+
+def test_the_package_offers_these_names_and_no_others() -> None:
+    assert set(trunkline.__all__) == set(dir(trunkline)) == PACKAGE
+    for name in PACKAGE:
+        assert getattr(trunkline, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        trunkline.nothing_of_the_kind  # noqa: B018
+
+
+def test_the_modules_for_settings_and_for_tests_offer_these_names() -> None:
+    assert set(env.__all__) == {"channel_layers_from_env", "inside_container", "read_secret"}
+    assert set(conformance.__all__) == {
+        "Capabilities",
+        "ChannelLayerContract",
+        "PromisesContract",
+        "SpecificationContract",
+    }
+
+
+def test_both_layers_offer_the_same(tmp_path: Path) -> None:
+    inherited = {name for name in dir(BaseChannelLayer) if not name.startswith("_")} | {"capacity"}
+    for layer in (RedisChannelLayer(hosts=["redis://localhost"]), IPCChannelLayer(directory=str(tmp_path))):
+        own = {name for name in dir(layer) if not name.startswith("_")}
+        assert own - inherited == LAYER - inherited
+        assert own >= LAYER
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGE - {"__version__"}))
+def test_each_public_name_explains_itself(name: str) -> None:
+    assert len(inspect.getdoc(getattr(trunkline, name)) or "") > 40
+
+
+def test_the_distribution_is_typed_and_brings_its_command_and_its_plugin() -> None:
+    assert (files("trunkline") / "py.typed").is_file()
+    [command] = entry_points(group="console_scripts", name="trunkline")
+    [plugin] = entry_points(group="pytest11", name="trunkline_conformance")
+    assert callable(command.load())
+    assert plugin.load().channel_layer_config
