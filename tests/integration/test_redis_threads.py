@@ -67,6 +67,7 @@ def test_a_thousand_sends_from_threads_add_two_connections_at_most_and_warn_of_n
             async_to_sync(layer.send)(names[0], numbered(number))
             async_to_sync(layer.group_send)("room", numbered(SENDS + number))
 
+        gc.collect()  # what earlier tests left is not ours
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with ThreadPoolExecutor(threads) as pool:
@@ -94,6 +95,7 @@ def test_a_thousand_loops_that_come_and_go_leave_no_connection(
     async def send(name: str, number: int) -> None:
         await layer.send(name, numbered(number))
 
+    gc.collect()  # what earlier tests left is not ours
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         name = asyncio.run(layer.new_channel())
