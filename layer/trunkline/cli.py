@@ -12,6 +12,8 @@ from trunkline import __version__
 from trunkline.config import LAYERS, IPCOptions, RedisOptions, ipc_options, redis_options
 from trunkline.env import channel_layers_from_env
 from trunkline.errors import ConfigurationError
+from trunkline.serve.commands import daphne, migrate, worker
+from trunkline.serve.health import daphne_problem, worker_problem
 
 __all__ = ["describe", "main"]
 
@@ -31,13 +33,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "option with its value, secrets as ***. Exits with 1 and one sentence when the environment is wrong."
         ),
     )
-    parser.parse_args(arguments)
+    for name, help in (
+        ("migrate", "bring the project's database up to date, and end"),
+        ("daphne", "serve HTTP and WebSocket as the environment says, until SIGTERM"),
+        ("worker", "serve the channels of one worker pool, until SIGTERM"),
+    ):
+        commands.add_parser(
+            name,
+            help=help,
+            description=f"One process of a deployment: {help}. Everything comes from the environment: ASGI_APPLICATION "
+            "or DJANGO_SETTINGS_MODULE and the TRUNKLINE_ variables in the README. To be started in the project's "
+            "directory; it runs as it is as process 1 of a container.",
+        )
+    health = commands.add_parser(
+        "health",
+        help="say whether a process beside this one is well",
+        description="Exits with 0 when the process is well, else with 1 and one sentence; for checks and probes.",
+    )
+    health.add_argument("process", choices=("daphne", "worker"))
+    given = parser.parse_args(arguments)
     try:
-        for line in describe(os.environ):
-            print(line)
+        return _run(given.command, getattr(given, "process", ""))
     except ConfigurationError as exc:
         print(f"trunkline: {exc}", file=sys.stderr)
         return 1
+
+
+def _run(command: str, process: str) -> int:
+    if command == "config":
+        for line in describe(os.environ):
+            print(line)
+    elif command == "health":
+        problem = (daphne_problem if process == "daphne" else worker_problem)(os.environ)
+        if problem:
+            print(problem)
+            return 1
+    else:
+        {"migrate": migrate, "daphne": daphne, "worker": worker}[command](os.environ)
     return 0
 
 

@@ -120,7 +120,7 @@ class Stack:
     def _insist(self, process: subprocess.Popen[bytes]) -> None:
         """Kill everything when the stop takes longer than it may."""
         self.stopping.wait()
-        if not self.ended.wait(stop_grace(self.plan.drain_s) + _OWN_S):
+        if not self.ended.wait(stop_grace(self.plan.deployment.drain_s) + _OWN_S):
             self._kill_session(process.pid)
 
     def _relay(self, process: subprocess.Popen[bytes]) -> None:

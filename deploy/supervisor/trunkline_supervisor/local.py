@@ -188,25 +188,26 @@ def raise_hang_up(terminal: int, over: int) -> None:
 
 
 def address(plan: Plan) -> str:
-    host = {"0.0.0.0": "127.0.0.1"}.get(plan.bind, plan.bind)
-    return f"http://{host}:{plan.port}/"
+    deployment = plan.deployment
+    host = {"0.0.0.0": "127.0.0.1"}.get(deployment.bind, deployment.bind)
+    return f"http://{host}:{deployment.port}/"
 
 
 def refuse_taken_port(plan: Plan) -> None:
+    bind, port = plan.deployment.bind, plan.deployment.port
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((plan.bind, plan.port))
+            probe.bind((bind, port))
             probe.listen(1)
         except PermissionError:
-            raise Refusal(f"port {plan.port} needs more rights; TRUNKLINE_PORT=8000 make run takes another.") from None
+            raise Refusal(f"port {port} needs more rights; TRUNKLINE_PORT=8000 make run takes another.") from None
         except OSError as exc:
             if exc.errno not in (48, 98):  # address in use, on BSD and on Linux
-                raise Refusal(f"TRUNKLINE_BIND={plan.bind} can't be listened on: {exc.strerror}.") from None
-            other = plan.port + 1 if plan.port < 65535 else 8000
+                raise Refusal(f"TRUNKLINE_BIND={bind} can't be listened on: {exc.strerror}.") from None
+            other = port + 1 if port < 65535 else 8000
             raise Refusal(
-                f"port {plan.port} of {plan.bind} is taken by another program; TRUNKLINE_PORT={other} make run takes "
-                "another."
+                f"port {port} of {bind} is taken by another program; TRUNKLINE_PORT={other} make run takes another."
             ) from None
 
 
@@ -256,8 +257,8 @@ def announce(stack: Stack, plan: Plan, layer: str, begin: float) -> None:
         stack.stopping.wait(0.1)
     else:
         return
-    workers = sum(pool.count for pool in plan.pools)
-    parts = f"{plan.processes} Daphne process{'es' * (plan.processes != 1)}"
+    workers = sum(pool.count for pool in plan.deployment.pools)
+    parts = f"{plan.deployment.processes} Daphne process{'es' * (plan.deployment.processes != 1)}"
     if workers:
         parts += f" and {workers} worker{'s' * (workers != 1)}"
     line = "─" * 64

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from trunkline.errors import ConfigurationError
-from trunkline_supervisor.plan import Plan, Pool, plan_from, pools_from
+from trunkline.serve.deployment import Pool, pools_from
+from trunkline_supervisor.plan import Plan, plan_from
 
 BASE = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
 

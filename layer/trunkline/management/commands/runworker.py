@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from channels import DEFAULT_CHANNEL_LAYER
@@ -17,8 +18,11 @@ from django.core.management import BaseCommand, CommandError
 
 from trunkline.errors import ConfigurationError
 from trunkline.names import check_channel
+from trunkline.serve.health import beat, health_file
 from trunkline.serve.lifecycle import StopSignals, drain_timeout
 from trunkline.serve.worker import Outcome, Worker
+
+logger = logging.getLogger("trunkline.worker")
 
 
 class Command(BaseCommand):  # type: ignore[misc]
@@ -45,6 +49,7 @@ class Command(BaseCommand):  # type: ignore[misc]
             try:
                 application = get_default_application()
                 drain_s = drain_timeout(os.environ)
+                beating = health_file(os.environ)
                 channels = [check_channel(name, receive=True) for name in options["channels"]]
             except (ImproperlyConfigured, ConfigurationError, TypeError) as exc:
                 raise CommandError(str(exc)) from exc
@@ -53,13 +58,21 @@ class Command(BaseCommand):  # type: ignore[misc]
             signals.tell(worker.stop)
             self.stdout.write(f"Worker {os.getpid()} listens on {', '.join(worker.channels)}.")
             self.stdout.flush()
-            outcome = asyncio.run(_run(worker))
+            outcome = asyncio.run(_run(worker, beating))
         if outcome is Outcome.FAILED:
             raise CommandError("The worker ended because a channel can't be received from; see the error above.")
 
 
-async def _run(worker: Worker) -> Outcome:
-    outcome = await worker.run()
+async def _run(worker: Worker, beating: Path | None) -> Outcome:
+    heart = asyncio.ensure_future(beat(beating)) if beating is not None else None
+    try:
+        outcome = await worker.run()
+    finally:
+        if heart is not None:
+            heart.cancel()
+            await asyncio.wait({heart})
+            if not heart.cancelled() and (error := heart.exception()):
+                logger.error("TRUNKLINE_HEALTH_FILE could not be written, so this worker seemed unwell: %s", error)
     if outcome is Outcome.CUT:
         # A handler that runs in a thread can't be cancelled, and the interpreter would wait for it at its end.
         logging.shutdown()
