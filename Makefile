@@ -6,10 +6,10 @@ UV := $(VENV)/uv pip compile --universal --generate-hashes --python-version 3.10
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format system-deps lock bench clean
+.PHONY: help run test lint format system-deps lock bench clean docker base-image images integration-test
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## the chat example in the foreground; REDIS_URL, TRUNKLINE_PORT, TRUNKLINE_BIND are respected
 	@$(PYTHON) .ci/prepare.py run
@@ -40,11 +40,29 @@ lock: ## resolve the packages anew and write the lock files
 	@test -x $(VENV)/uv || $(VENV)/python -m pip install --quiet uv
 	$(UV) layer/pyproject.toml --extra server deploy/supervisor/requirements.in -o deploy/supervisor/requirements.txt
 	$(UV) layer/pyproject.toml --all-extras tests/requirements.in -c deploy/supervisor/requirements.txt -o tests/requirements.txt
+	$(UV) layer/pyproject.toml --extra server deploy/image/requirements.in -c deploy/supervisor/requirements.txt -o deploy/image/requirements.txt
+	$(UV) deploy/image/build-requirements.in -c deploy/supervisor/requirements.txt -o deploy/image/build-requirements.txt
+	$(UV) examples/chat/requirements.in -c deploy/supervisor/requirements.txt -o examples/chat/requirements.txt
 
 bench: ## compare with channels_redis
 	@$(PYTHON) .ci/prepare.py test
 	@test -e tests/benchmarks/__main__.py || { echo "There are no benchmarks in tests/benchmarks yet."; exit 1; }
 	@cd tests && ../$(VENV)/python -m benchmarks $(ARGS)
 
+docker: ## Docker Engine, Compose and buildx where they are missing, and an engine that answers (as root)
+	@$(PYTHON) .ci/docker.py up
+
+base-image: ## the images' base by debootstrap, for where no image registry is reached (as root)
+	@$(PYTHON) deploy/image/build.py base
+
+images: ## trunkline, trunkline-example, Redis and nginx for Compose and the chart
+	@$(PYTHON) deploy/image/build.py images
+
+integration-test: ## the bundle in real containers; SCENARIO=compose picks one (as root where Docker is missing)
+	@$(PYTHON) .ci/prepare.py test
+	@$(PYTHON) .ci/docker.py up
+	@cd tests && ../$(VENV)/python -m deploy $(SCENARIO)
+
 clean: ## remove everything that the commands made, the example's messages too
+	@$(PYTHON) .ci/docker.py down
 	rm -rf .venv .run .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/chat/data examples/chat/static-root
