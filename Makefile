@@ -6,7 +6,7 @@ UV := $(VENV)/uv pip compile --universal --generate-hashes --python-version 3.10
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format system-deps lock bench clean docker base-image images integration-test
+.PHONY: help run test lint format system-deps lock bench clean docker base-image images integration-test cluster cluster-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,14 @@ integration-test: ## the bundle in real containers; SCENARIO=compose picks one (
 	@$(PYTHON) .ci/prepare.py test
 	@$(PYTHON) .ci/docker.py up
 	@cd tests && ../$(VENV)/python -m deploy $(SCENARIO)
+
+cluster: ## a real Kubernetes of one node on this machine (as root); the first time it is built, for minutes
+	@$(PYTHON) .ci/prepare.py test
+	@cd tests && ../$(VENV)/python -m cluster up
+
+cluster-down: ## end that Kubernetes and remove everything that it left
+	@$(PYTHON) .ci/prepare.py test
+	@cd tests && ../$(VENV)/python -m cluster down
 
 clean: ## remove everything that the commands made, the example's messages too
 	@$(PYTHON) .ci/docker.py down
