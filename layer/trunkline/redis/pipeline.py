@@ -252,7 +252,10 @@ class Pipe:
         problem = ""
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, UnknownScript):
-                await load_scripts(self.wire, {call.script})
+                try:
+                    await load_scripts(self.wire, {call.script})
+                except ServerAway as error:
+                    delay, problem = max(delay, pause), str(error)
             elif isinstance(reply, NotNow):
                 delay, problem = max(delay, pause), str(reply)
             elif isinstance(reply, Exception):
@@ -263,7 +266,10 @@ class Pipe:
                 continue
             elif reply[0] == b"EPOCH":
                 if not reply[1]:
-                    await greet_shards(self.process, self.server, self.wire)
+                    try:
+                        await greet_shards(self.process, self.server, self.wire)
+                    except (ServerAway, NotNow) as error:
+                        delay, problem = max(delay, pause), str(error)
                 elif not self.process.adopt(call.shard, reply[1].decode()):
                     delay = max(delay, 0.05)  # a flush is under way
             elif reply[0] == b"WAIT":

@@ -37,6 +37,7 @@ def daphne(environ: MutableMapping[str, str]) -> None:
     arguments = daphne_arguments(deployment_from(environ))
     from daphne.cli import CommandLineInterface
 
+    sys.argv[:] = ["daphne", *arguments]  # as the project would see it otherwise
     CommandLineInterface().run(arguments)
 
 
@@ -65,4 +66,5 @@ def _prepare(environ: MutableMapping[str, str], stopped: int = 0) -> None:
 def _manage(arguments: list[str]) -> None:
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(["trunkline", *arguments])
+    sys.argv[:] = ["manage.py", *arguments]  # projects look there to know which process they are
+    execute_from_command_line(sys.argv)

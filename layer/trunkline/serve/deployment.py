@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from trunkline.errors import ConfigurationError
 from trunkline.names import check_channel
-from trunkline.serve.lifecycle import drain_timeout
+from trunkline.serve.lifecycle import drain_timeout, stop_grace
 
 __all__ = ["MOST_PROCESSES", "Deployment", "Pool", "deployment_from", "flag", "pool_of", "pools_from", "refuse"]
 
@@ -77,6 +77,7 @@ def deployment_from(environ: Mapping[str, str]) -> Deployment:
     if mode != "in-process":
         refuse("TRUNKLINE_MODE", mode, "in-process")
     application, settings = _project(environ)
+    _check_grace(environ)
     timeout = environ.get("TRUNKLINE_WEBSOCKET_TIMEOUT", "").strip()
     return Deployment(
         bind=_bind(environ),
@@ -89,6 +90,19 @@ def deployment_from(environ: Mapping[str, str]) -> Deployment:
         websocket_timeout_s=_whole_number(environ, "TRUNKLINE_WEBSOCKET_TIMEOUT", 86400, 10**9) if timeout else None,
         proxy_headers=flag(environ, "TRUNKLINE_PROXY_HEADERS"),
     )
+
+
+def _check_grace(environ: Mapping[str, str]) -> None:
+    """``TRUNKLINE_STOP_GRACE`` is what a dress waits before it kills; here is the one place that checks it."""
+    text, least = environ.get("TRUNKLINE_STOP_GRACE", "").strip(), stop_grace(drain_timeout(environ))
+    if not text:
+        return
+    if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) or int(text) < least:
+        refuse(
+            "TRUNKLINE_STOP_GRACE",
+            text,
+            f"at least {least} seconds: TRUNKLINE_DRAIN_TIMEOUT and 10 more (or raise it together with that)",
+        )
 
 
 def _project(environ: Mapping[str, str]) -> tuple[str, str]:

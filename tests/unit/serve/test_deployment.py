@@ -75,6 +75,15 @@ def test_a_worker_that_does_not_know_its_pool_says_so(environ: dict[str, str], s
     assert str(refused.value) == sentence
 
 
+@pytest.mark.parametrize("grace", ["39", "x", "-1"])
+def test_a_stop_grace_that_would_cut_the_drain_is_refused(grace: str) -> None:
+    environ = {"ASGI_APPLICATION": "mysite.asgi:application", "TRUNKLINE_STOP_GRACE": grace}
+    with pytest.raises(ConfigurationError, match=f"TRUNKLINE_STOP_GRACE is '{grace}'; it takes at least 40 seconds"):
+        deployment_from(environ)
+    deployment_from({**environ, "TRUNKLINE_STOP_GRACE": "40"})
+    deployment_from({**environ, "TRUNKLINE_STOP_GRACE": "15", "TRUNKLINE_DRAIN_TIMEOUT": "5"})
+
+
 def test_the_graph_is_in_order_and_names_each_process_once() -> None:
     names = [process.name for process in GRAPH]
     assert len(set(names)) == len(names)
