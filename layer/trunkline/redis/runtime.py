@@ -28,6 +28,17 @@ from trunkline.redis.queue import Take, Taken, ask_take
 T = TypeVar("T")
 
 SETTLED = 1.0  # seconds; an event loop that is still in use after them gets connections of its own
+SETTLED_USES = 16  # the same sooner for the main thread's, of which there is only one at a time
+
+
+class _Seen:
+    """An event loop that has no connections of its own: since when it is known, and how often it was used."""
+
+    __slots__ = ("first", "uses")
+
+    def __init__(self, first: float) -> None:
+        self.first = first
+        self.uses = 0
 
 
 class Runtime:
@@ -38,7 +49,7 @@ class Runtime:
         self.process = process
         self.groups = Groups(process)
         self._engines: dict[asyncio.AbstractEventLoop, tuple[Engine, asyncio.Task[None]]] = {}
-        self._seen: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
+        self._seen: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Seen] = weakref.WeakKeyDictionary()
         self._home: Engine | None = None
         self._generation = 0
         self._abandoned: list[tuple[Engine, asyncio.Task[None]]] = []
@@ -61,9 +72,12 @@ class Runtime:
         reactor = self._reactor
         if reactor is not None and reactor.loop is loop:
             return reactor
-        now = time.monotonic()
-        first = self._seen.setdefault(loop, now)
-        return self._promote(loop) if now - first > SETTLED else None
+        seen = self._seen.get(loop)
+        if seen is None:
+            seen = self._seen[loop] = _Seen(time.monotonic())
+        seen.uses += 1
+        settled = seen.uses > SETTLED_USES and threading.current_thread() is threading.main_thread()
+        return self._promote(loop) if settled or time.monotonic() - seen.first > SETTLED else None
 
     def own_engine(self) -> Engine:
         """The running loop's own engine, made now if need be: this loop receives."""
