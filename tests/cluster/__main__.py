@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from cluster import lifecycle, node
 from cluster.build import built
@@ -19,7 +18,7 @@ def main() -> int:
     actions.add_parser("status", help="say whether it runs")
     actions.add_parser("build", help="build the programs, no more")
     load = actions.add_parser("load", help="bring images to the node")
-    load.add_argument("archive", type=Path, help="as `docker save` writes it")
+    load.add_argument("archive", help="as `docker save` writes it; - for the standard input")
     given = parser.parse_args()
     try:
         if given.action == "up":
@@ -30,7 +29,7 @@ def main() -> int:
         elif given.action == "build":
             print(built())
         elif given.action == "load":
-            node.load(given.archive)
+            node.load(given.archive, sys.stdin.buffer)
         else:
             there = lifecycle.running()
             print(f"The cluster {f'runs; KUBECONFIG={KUBECONFIG}, logs in {LOGS}' if there else 'does not run'}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import IO
 
 from cluster import state
 from cluster.archive import image
@@ -74,12 +75,13 @@ def start(programs: Path) -> None:
     )
 
 
-def load(archive: Path) -> None:
+def load(archive: Path | str, stdin: IO[bytes] | None = None) -> None:
     """Bring the images of an archive, as `docker save` writes it, to the node.
 
+    :param archive: its path, or ``-`` for what comes from ``stdin``.
     :raises Trouble: with containerd's words.
     """
-    answer = _ctr("images", "import", "--digests", str(archive), deadline_s=600.0)
+    answer = _ctr("images", "import", str(archive), deadline_s=600.0, stdin=stdin)
     if answer.returncode != 0:
         raise Trouble(f"{archive} can't be imported: {answer.stderr.strip()}")
 
@@ -90,9 +92,9 @@ def remains() -> list[str]:
     return answer.stdout.split() if answer.returncode == 0 else []
 
 
-def _ctr(*arguments: str, deadline_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+def _ctr(*arguments: str, deadline_s: float = 60.0, stdin: IO[bytes] | None = None) -> subprocess.CompletedProcess[str]:
     command = ["ctr", f"--address={CONTAINERD}", "--namespace=k8s.io", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=deadline_s)
+    return subprocess.run(command, stdin=stdin, capture_output=True, text=True, timeout=deadline_s)
 
 
 def _network() -> dict[str, object]:
