@@ -1,0 +1,1 @@
+"""Scenarios: the bundle in real containers. `make integration-test` runs them; see __main__.py."""
