@@ -154,6 +154,10 @@ def images() -> None:
     for target, name in {**parts, **extras}.items():
         build(name, ROOT, dockerfile=DOCKERFILE, target=target, BASE=chosen)
     build(f"trunkline-example:{tag}", ROOT / "examples" / "chat", TRUNKLINE=f"trunkline:{tag}")
+    # Those that had these names before, and that nothing runs.
+    subprocess.run(
+        ["docker", "image", "prune", "--force", "--filter", "label=org.trunkline.image"], capture_output=True
+    )
 
 
 def build(name: str, context: Path, *, dockerfile: Path | None = None, target: str = "", **arguments: str) -> None:

@@ -30,9 +30,9 @@ def main() -> int:
         return 2
     rows: list[tuple[str, str, float]] = []
     begin = time.monotonic()
-    print("\n=== images ===", flush=True)
+    print("\n=== make images ===", flush=True)
     code = subprocess.run(["python3", str(ROOT / "deploy" / "image" / "build.py"), "images"]).returncode
-    rows.append(("images", "ok" if code == 0 else "failed", time.monotonic() - begin))
+    rows.append(("make images", "ok" if code == 0 else "failed", time.monotonic() - begin))
     for name in chosen if code == 0 else []:
         print(f"\n=== {name} ===", flush=True)
         begin = time.monotonic()
@@ -41,10 +41,10 @@ def main() -> int:
         result = {0: "ok", NO_TESTS: "no test ran"}.get(ended, "failed")
         rows.append((name, result, time.monotonic() - begin))
     rows += [(name, "not reached", 0.0) for name in chosen[len(rows) - 1 :]]
-    print("\n  scenario      seconds  result")
+    print("\n  scenario        seconds  result")
     for name, result, seconds in rows:
-        print(f"  {name:12} {seconds:8.1f}  {result}")
-    print(f"  {'all':12} {sum(row[2] for row in rows):8.1f}", flush=True)
+        print(f"  {name:14} {seconds:8.1f}  {result}")
+    print(f"  {'all':14} {sum(row[2] for row in rows):8.1f}", flush=True)
     return 0 if all(row[1] == "ok" for row in rows) else 1
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.support.chat import Visitor
-from deploy.support.compose import Compose
+from deploy.support.compose import GRACE_S, Compose
 from deploy.support.engine import ROOT, RUN, docker, run
 from deploy.support.images import Images
 
@@ -76,9 +76,8 @@ def test_it_runs_under_compose_with_two_variables(image: str) -> None:
             first, second = compose.of("daphne")
             first.exec("python3", "-c", SCRIPT, "send")
             assert second.exec("python3", "-c", SCRIPT, "receive").strip() == "hello"
-            compose("stop")
-            for container in compose.all():
-                container.ended_well()
+            for container in [*compose.of("nginx"), first, second, *compose.of("redis")]:
+                container.stop(GRACE_S)
         except BaseException:
             compose.show()
             raise

@@ -28,7 +28,8 @@ class Compose:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._environ = {key: value for key, value in os.environ.items() if not FOREIGN.match(key)}
-        self._environ |= {"TRUNKLINE_PUBLISH": f"127.0.0.1:{self.port}", "TRUNKLINE_PULL": "never", **variables}
+        self._environ |= {"TRUNKLINE_PUBLISH": f"127.0.0.1:{self.port}", "TRUNKLINE_PULL": "never"}
+        self._environ |= {"TRUNKLINE_ENV_FILE": os.devnull, **variables}
 
     def __call__(self, *arguments: str, deadline_s: float = 300.0) -> str:
         command = ["compose", "--project-name", self.project, "--env-file", os.devnull, *arguments]
