@@ -163,13 +163,8 @@ class Release:
 
     def _watch(self, watch: subprocess.Popen[str]) -> None:
         assert watch.stdout is not None
-        decoder, text = json.JSONDecoder(), ""
         for line in watch.stdout:
-            text += line
-            if line.rstrip() != "}":
-                continue  # an event ends with a brace at the margin
-            event, end = decoder.raw_decode(text.lstrip())
-            text = text.lstrip()[end:]
+            event = json.loads(line)  # each event is one line
             pod = Pod(event["object"])
             if event["type"] == "DELETED":
                 self._pods.pop(pod.name, None)

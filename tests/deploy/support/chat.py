@@ -14,6 +14,7 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 ANSWER_S = 20.0  # for a message or a thumbnail, on a busy machine
 BACK_S = 60.0  # until the chat works again after something was restarted
@@ -88,7 +89,7 @@ class Visitor:
                 connection = connect(
                     f"{self.url.replace('http', 'ws', 1)}/ws/rooms/{self.room}/",
                     additional_headers={"Cookie": cookies},
-                    origin=self.url,  # type: ignore[arg-type]
+                    origin=Origin(self.url),
                     open_timeout=5,
                     close_timeout=2,
                     proxy=None,

@@ -31,7 +31,8 @@ def run(*command: str, deadline_s: float = COMMAND_DEADLINE_S, **options: Any) -
         raise Failed(
             f"{' '.join(command)} ended with {answer.returncode}:\n{answer.stdout[-4000:]}{answer.stderr[-4000:]}"
         )
-    return answer.stdout
+    output: str = answer.stdout
+    return output
 
 
 def docker(*arguments: str, **options: Any) -> str:
