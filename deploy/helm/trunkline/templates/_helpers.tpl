@@ -47,6 +47,22 @@ and 5 s more. trunkline.serve.lifecycle.stop_grace says the same. Takes the drai
 {{- .Values.settings | default (printf "%s.settings" (regexReplaceAll "\\.?[A-Za-z0-9_]+:.*$" .Values.application "")) }}
 {{- end }}
 
+{{/* Whether the application is the chat example: "true" or nothing. */}}
+{{- define "trunkline.chat" -}}
+{{- if eq .Values.application "chatsite.asgi:application" }}true{{ end }}
+{{- end }}
+
+{{/* The worker pools; a worker refuses a channel that its application doesn't know. */}}
+{{- define "trunkline.workers" -}}
+{{- if kindIs "slice" .Values.workers }}
+{{- toYaml .Values.workers }}
+{{- else if include "trunkline.chat" . }}
+{{- list (dict "name" "thumbnail" "channels" (list "thumbnail")) | toYaml }}
+{{- else -}}
+[]
+{{- end }}
+{{- end }}
+
 {{/* Whether the demo's claim is used: "true" or nothing. */}}
 {{- define "trunkline.demo" -}}
 {{- if and .Values.demoVolume.enabled (not .Values.database.url) (not .Values.database.existingSecret) }}true{{ end }}
