@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = ("system-deps", "lint", "test")
+STEPS = ("system-deps", "lint", "test", "integration-test")
 
 
 def main() -> int:
@@ -25,10 +25,10 @@ def main() -> int:
         if code:
             break
     rows += [(step, 0.0, "not reached") for step in STEPS[len(rows) :]]
-    print("\n  step          seconds  result")
+    print("\n  step              seconds  result")
     for step, seconds, result in rows:
-        print(f"  {step:12} {seconds:8.1f}  {result}")
-    print(f"  {'all':12} {sum(row[1] for row in rows):8.1f}", flush=True)
+        print(f"  {step:16} {seconds:8.1f}  {result}")
+    print(f"  {'all':16} {sum(row[1] for row in rows):8.1f}", flush=True)
     return 1 if code else 0
 
 
