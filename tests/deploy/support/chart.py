@@ -65,6 +65,7 @@ class Pod:
     """What a watch saw of a pod last."""
 
     facts: dict[str, Any]
+    asked: datetime.datetime | None = None  # when somebody deleted it
 
     def __repr__(self) -> str:
         return f"<Pod {self.name}>"
@@ -103,11 +104,8 @@ class Pod:
             assert end, f"{self}: {container['name']} was not seen to end, but {container['state']}"
             assert end["exitCode"] == 0, f"{self}: {container['name']} ended with {end['exitCode']} ({end['reason']})"
             assert end["reason"] == "Completed", f"{self}: {container['name']} ended with {end['reason']}"
-            if self.leaves:
-                metadata = self.facts["metadata"]
-                grace = metadata["deletionGracePeriodSeconds"]
-                asked = _time(metadata["deletionTimestamp"]) - datetime.timedelta(seconds=grace)
-                took = max(took, (_time(end["finishedAt"]) - asked).total_seconds())
+            if self.asked:
+                took = max(took, (_time(end["finishedAt"]) - self.asked).total_seconds())
                 limit = self.facts["spec"]["terminationGracePeriodSeconds"]
                 assert took < limit, f"{self} took {took:g} s of {limit} s"
         return took
@@ -166,6 +164,12 @@ class Release:
         for line in watch.stdout:
             event = json.loads(line)  # each event is one line
             pod = Pod(event["object"])
+            before = self._pods.get(pod.name)
+            pod.asked = before.asked if before else None
+            if pod.leaves and pod.asked is None:  # later the kubelet shortens the grace
+                metadata = pod.facts["metadata"]
+                grace = datetime.timedelta(seconds=metadata["deletionGracePeriodSeconds"])
+                pod.asked = _time(metadata["deletionTimestamp"]) - grace
             if event["type"] == "DELETED":
                 self._pods.pop(pod.name, None)
                 self.gone.append(pod)
