@@ -14,6 +14,7 @@ from cluster import control_plane, host, node, state
 from cluster.build import built
 from cluster.places import CONTAINERD, HERE, KUBECONFIG, NODE, Trouble
 
+LOCK = Path("/run/trunkline-cluster.lock")
 READY_DEADLINE_S = 120.0
 DRAIN_DEADLINE_S = 90.0
 # In the order of their ends: first what starts containers, last what remembers.
@@ -24,7 +25,7 @@ LAST_PARTS = ("kube-apiserver", "etcd")
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """One `up` or `down` at a time on this machine."""
-    with Path("/run/trunkline-cluster.lock").open("w") as lock:
+    with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -74,10 +75,12 @@ def down() -> None:
         raise Trouble("What root started, root has to stop: run it as root.")
     with alone():
         if not state.read():
+            LOCK.unlink()
             print("No cluster of ours is here.")
             return
         begin = time.monotonic()
         _down()
+        LOCK.unlink()
         print(f"The cluster is gone ({time.monotonic() - begin:.0f} s).")
 
 
