@@ -6,6 +6,8 @@ import contextlib
 import datetime
 import json
 import os
+import random
+import re
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -223,8 +225,12 @@ class Release:
 
     def door(self) -> Relay:
         """A door to the service, load balancing and all."""
-        spec = json.loads(self.kubectl("get", "service", self.service, "--output=json"))["spec"]
-        return Relay(spec["clusterIP"], spec["ports"][0]["port"])
+        if self.cluster.ours:
+            spec = json.loads(self.kubectl("get", "service", self.service, "--output=json"))["spec"]
+            return Relay(lambda: (spec["clusterIP"], spec["ports"][0]["port"]))
+        # The services of another cluster aren't reached from here, but its pods are through its API server.
+        forwards = Forwards(self)
+        return Relay(forwards.target, forwards.close)
 
     def show(self) -> None:
         """Print what somebody needs who looks for the reason of a failure."""
@@ -235,6 +241,39 @@ class Release:
         ):
             with contextlib.suppress(Failed):
                 print(f"--- kubectl {' '.join(arguments)} ---\n{self.kubectl(*arguments)[-6000:]}")
+
+
+class Forwards:
+    """``kubectl port-forward`` to each Daphne pod; a connection goes to any of those that are ready."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[subprocess.Popen[str], int]] = {}
+
+    def target(self) -> tuple[str, int]:
+        """:raises OSError: when there is none."""
+        names = [pod.name for pod in self._release.of("daphne") if pod.ready]
+        if not names:
+            raise ConnectionRefusedError("no Daphne pod is ready")
+        name = random.choice(names)
+        with self._lock:
+            if name not in self._open or self._open[name][0].poll() is not None:
+                here = f"--namespace={self._release.namespace}"
+                command = self._release.cluster.command("kubectl", here, "port-forward", f"pod/{name}", ":8000")
+                process = subprocess.Popen(command, env=environ(), stdout=subprocess.PIPE, text=True)
+                assert process.stdout is not None
+                found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+                if found is None:
+                    process.wait()
+                    raise ConnectionRefusedError(f"{name} is gone")
+                self._open[name] = (process, int(found[1]))
+            return "127.0.0.1", self._open[name][1]
+
+    def close(self) -> None:
+        for process, _ in self._open.values():
+            process.terminate()
+            process.wait()
 
 
 def values() -> Path:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import socketserver
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 CONNECT_S = 5.0
@@ -14,17 +15,17 @@ CONNECT_S = 5.0
 class Relay:
     """Passes connections on, byte by byte.
 
-    :param host: where to.
-    :param port: where to.
+    :param target: asked for each connection where it goes, host and port.
+    :param end: called when the door closes.
     :ivar url: what a visitor opens.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        target = (host, port)
+    def __init__(self, target: Callable[[], tuple[str, int]], end: Callable[[], None] = lambda: None) -> None:
+        self._end = end
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                with contextlib.suppress(OSError), socket.create_connection(target, CONNECT_S) as other:
+                with contextlib.suppress(OSError), socket.create_connection(target(), CONNECT_S) as other:
                     other.settimeout(None)
                     back = threading.Thread(target=_copy, args=(other, self.request), daemon=True)
                     back.start()
@@ -46,6 +47,7 @@ class Relay:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        self._end()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
