@@ -135,6 +135,8 @@ disabled_plugins = [
   sandbox_image = "{PAUSE_IMAGE}"
   # Inside a container or a small virtual machine even root may not lower the score of its children.
   restrict_oom_score_adj = true
+  # Not below /run/netns, where nobody could tell which are ours.
+  netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.grpc.v1.cri".cni]
