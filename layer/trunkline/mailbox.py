@@ -5,7 +5,8 @@ Pure bookkeeping shared by the layers: no I/O and no clock of its own. A transpo
 loop. Two rules carry the promises:
 
 * A message leaves its buffer in the same uninterrupted step in which ``receive`` returns it. Waking a receiver moves
-  nothing, so cancelling one loses nothing; the wake-up goes on to the next receiver.
+  nothing, so cancelling one loses nothing; the wake-up goes on to the next receiver. A receiver that was woken finds
+  its channel by name again: what it waited at may have been closed before it came to run.
 * What left a buffer is told to the transport (``consumed``) exactly once, whether it was received or expired, so that
   the transport can count it as read.
 """
@@ -66,7 +67,7 @@ def _wake(waiter: Waiter) -> None:
 class _Box:
     """One channel: its unread messages and who waits for them."""
 
-    __slots__ = ("capacity", "groups", "head", "items", "last_receive", "name", "waiters")
+    __slots__ = ("capacity", "first", "groups", "head", "items", "last_receive", "name", "waiters")
 
     def __init__(self, name: str, head: str, capacity: int, now: float) -> None:
         self.name = name
@@ -76,6 +77,7 @@ class _Box:
         self.waiters: deque[Waiter] = deque()
         self.groups: set[str] = set()
         self.last_receive = now
+        self.first: Item | None = None
 
 
 class _Head:
@@ -173,6 +175,7 @@ class Mailbox:
                         self._leave(group, box.name)
                 if not box.items and not box.groups:
                     self._close(box)
+            self._wake_again()
             for group, members in list(self._groups.items()):
                 for channel in [name for name, end in members.items() if end <= now]:
                     self._leave(group, channel)
@@ -192,12 +195,29 @@ class Mailbox:
 
     # -- memberships
 
-    def join(self, group: str, channel: str, end: float) -> None:
-        """Make ``channel`` a member until ``end`` (this mailbox' clock); joining again moves the end."""
+    def join(self, group: str, channel: str, end: float) -> float | None:
+        """Make ``channel`` a member until ``end`` (this mailbox' clock); joining again moves the end.
+
+        :return: when the membership ended until now; ``None`` if there was none.
+        """
         with self.lock:
             box = self._boxes.get(channel) or self._open(channel)
             box.groups.add(group)
-            self._groups.setdefault(group, {})[channel] = end
+            members = self._groups.setdefault(group, {})
+            before = members.get(channel)
+            members[channel] = end
+            return before
+
+    def take_back(self, group: str, channel: str, end: float, before: float | None) -> None:
+        """Undo a ``join`` until ``end`` that returned ``before``, unless the membership was changed since."""
+        with self.lock:
+            members = self._groups.get(group)
+            if members is None or members.get(channel) != end:
+                return
+            if before is None:
+                self._leave(group, channel)
+            else:
+                members[channel] = before
 
     def leave(self, group: str, channel: str) -> bool:
         """End a membership; returns whether the group has no member left in this process."""
@@ -238,6 +258,7 @@ class Mailbox:
                         self._offer(box)
                 raise
             with self.lock:
+                box = self._boxes.get(channel) or self._open(channel)
                 box.last_receive = now = self._clock()
                 item = self._take(box, now)
                 if item:
@@ -296,6 +317,14 @@ class Mailbox:
         head = self._heads.get(box.head)
         if head:
             head.ready.pop(box.name, None)
+
+    def _wake_again(self) -> None:
+        """What lay first at the last sweep too goes to the next receivers: the loop of those before stands still."""
+        for box in self._boxes.values():
+            first = box.items[0] if box.items else None
+            if first is not None and first is box.first and not (box.waiters and wake_one(box.waiters)):
+                self._offer(box)
+            box.first = first
 
     def _put(self, box: _Box, item: Item) -> None:
         box.items.append(item)

@@ -145,3 +145,59 @@ def test_receivers_of_a_closed_loop_are_passed_over(story: Story) -> None:
     loop.close()
     story.direct("1", b"kept", "t")
     assert asyncio.run(asyncio.wait_for(story.box.receive(OWN + "1"), 5)) == b"kept"
+
+
+@pytest.mark.asyncio
+async def test_a_receiver_whose_channel_is_flushed_after_its_wake_up_hears_the_next_message(story: Story) -> None:
+    waiting = asyncio.create_task(story.box.receive(OWN + "1"))
+    await soon(lambda: story.box.waiting() == 1)
+    story.direct("1", b"old", "old")  # woken, and not yet resumed
+    story.box.clear()
+    await asyncio.sleep(0)
+    story.direct("1", b"new", "new")
+    assert await asyncio.wait_for(waiting, 5) == b"new"
+    assert story.told == ["old", "new"]
+
+
+@pytest.mark.asyncio
+async def test_a_receiver_whose_channel_is_swept_after_its_wake_up_hears_the_next_message(story: Story) -> None:
+    waiting = asyncio.create_task(story.box.receive(OWN + "1"))
+    await soon(lambda: story.box.waiting() == 1)
+    story.direct("1", b"old", "old", life=1)  # woken, and not yet resumed
+    story.clock.now += 61
+    story.box.sweep()
+    await asyncio.sleep(0)
+    story.direct("1", b"new", "new")
+    assert await asyncio.wait_for(waiting, 5) == b"new"
+
+
+@pytest.mark.asyncio
+async def test_a_receiver_inherits_from_one_whose_loop_stands_still(story: Story) -> None:
+    still = asyncio.new_event_loop()
+    stuck = still.create_task(story.box.receive(OWN + "1"))
+    still.call_soon(still.call_soon, still.stop)
+    await asyncio.to_thread(still.run_forever)
+    waiting = asyncio.create_task(story.box.receive(OWN + "1"))
+    await soon(lambda: story.box.waiting() == 2)
+    try:
+        story.direct("1", b"only", "t")
+        for _ in range(2):
+            story.box.sweep()
+        assert await asyncio.wait_for(waiting, 5) == b"only"
+    finally:
+        stuck.cancel()
+        await asyncio.to_thread(still.run_until_complete, asyncio.wait({stuck}))
+        still.close()
+
+
+def test_a_join_that_is_taken_back_leaves_what_was_before(story: Story) -> None:
+    now = story.clock()
+    assert story.box.join("g", OWN + "1", now + 10) is None
+    assert story.box.join("g", OWN + "1", now + 60) == now + 10
+    story.box.take_back("g", OWN + "1", now + 60, now + 10)
+    assert story.box.memberships() == {"g": now + 10}
+    story.box.join("g", OWN + "1", now + 70)
+    story.box.take_back("g", OWN + "1", now + 60, None)  # another join came between
+    assert story.box.memberships() == {"g": now + 70}
+    story.box.take_back("g", OWN + "1", now + 70, None)
+    assert not story.box.holds("g")
