@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import weakref
 from typing import Any
 
@@ -18,6 +19,15 @@ from trunkline.redis.process import Process
 from trunkline.redis.runtime import Runtime
 
 _inherited: list[Runtime] = []  # of a parent process: kept, so that nothing of theirs is finalized in a child
+_making = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _making
+    _making = threading.Lock()  # another thread of the parent may hold the old one for ever
+
+
+os.register_at_fork(after_in_child=_new_lock)
 
 
 class RedisChannelLayer(ChannelLayer):
@@ -33,6 +43,7 @@ class RedisChannelLayer(ChannelLayer):
         for note in self.options.notes:
             logger.info("%s", note)
         self._runtime: Runtime | None = None
+        self._finalizer: weakref.finalize[[], RedisChannelLayer] | None = None
 
     def __repr__(self) -> str:
         hosts = ", ".join(host.label for host in self.options.hosts)
@@ -40,12 +51,24 @@ class RedisChannelLayer(ChannelLayer):
 
     def _run(self) -> Runtime:
         runtime = self._runtime
-        if runtime is None or runtime.pid != os.getpid():
-            if runtime is not None:
-                _inherited.append(runtime)
-            runtime = self._runtime = Runtime(Process(self.process, self.options, self.counters, self._warn))
-            weakref.finalize(self, runtime.stop).atexit = False
+        if runtime is not None and runtime.pid == os.getpid():
+            return runtime
+        with _making:
+            runtime = self._runtime
+            if runtime is None or runtime.pid != os.getpid():
+                if runtime is not None:
+                    _inherited.append(runtime)
+                self._forget()
+                runtime = Runtime(Process(self.process, self.options, self.counters, self._warn))
+                self._finalizer = weakref.finalize(self, runtime.discard)
+                self._finalizer.atexit = False
+                self._runtime = runtime
         return runtime
+
+    def _forget(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            self._finalizer = None
 
     async def new_channel(self, prefix: str = "specific") -> str:
         self._run().announce()
@@ -147,14 +170,16 @@ class RedisChannelLayer(ChannelLayer):
 
     async def _group_send(self, engine: Engine, group: str, body: bytes) -> None:
         dropped, foreign = await self._run().groups.send(engine, group, body)
-        for channel in foreign:
-            try:
-                await self._send(engine, channel, body)
-            except ChannelFull:
-                dropped += 1
+        sends = (self._send(engine, channel, body) for channel in foreign)
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        dropped += sum(isinstance(error, ChannelFull) for error in errors)
         if dropped:
             self.counters.group_dropped += dropped
             self.warn_group_dropped(group, dropped)
+        for error in errors:
+            if not isinstance(error, ChannelFull):
+                raise error
 
     async def flush(self) -> None:
         runtime = self._run()
@@ -162,5 +187,6 @@ class RedisChannelLayer(ChannelLayer):
 
     async def close(self) -> None:
         runtime, self._runtime = self._runtime, None
+        self._forget()
         if runtime is not None and runtime.pid == os.getpid():
             await runtime.close()

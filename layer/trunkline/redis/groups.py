@@ -1,7 +1,9 @@
 """Joining and leaving groups: cheap where the process is in already, one script where it is not.
 
 Joins and leaves of one group in this process go to the server one after the other, so that a late leave can't undo a
-later join.
+later join. One that was begun is followed to its end, also when nobody waits for it any more. Where it is not certain
+that the server knows what this process holds (a call failed, the server lost its data), the group is remembered, and
+``mend`` tells the server again until it knows.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
+from itertools import islice
+from typing import NamedTuple
 
 import ormsgpack
 
@@ -17,8 +21,28 @@ from trunkline.names import Address
 from trunkline.redis.connections import Arg
 from trunkline.redis.engine import Engine
 from trunkline.redis.process import INBOX_BYTES, Membership, Process
+from trunkline.redis.ring import VIRTUAL_SHARDS
 
 REFRESH = 0.1  # of group_expiry: how old the server's entry of this process may get before a join renews it
+MEND_AT_ONCE = 500  # groups of one server that are told again at the same time
+
+
+class _Telling:
+    """A join or leave on its way to the server, by an event loop."""
+
+    __slots__ = ("done", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.done.set_running_or_notify_cancel()  # who waits for it can't cancel it
+
+
+class _Life(NamedTuple):
+    """Which life of the server's knowledge about this process it is, on one virtual shard."""
+
+    epoch: str
+    losses: int
 
 
 class Groups:
@@ -26,22 +50,27 @@ class Groups:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self._busy: dict[str, concurrent.futures.Future[None]] = {}
+        self._busy: dict[str, _Telling] = {}
+        self._doubtful: list[dict[str, None]] = [{} for _ in process.servers]
+        self._lost: set[int] = set()
+        self._losses = [0] * VIRTUAL_SHARDS
+        self._mending: set[int] = set()
 
     async def add_own(self, engine: Engine, group: str, channel: str) -> None:
-        """Make a channel of this process a member."""
-        process, expiry = self.process, self.process.common.group_expiry
-        process.mailbox.join(group, channel, time.monotonic() + expiry)
+        """Make a channel of this process a member. If that fails, it stays a member for as long as it was before."""
+        mailbox, end = self.process.mailbox, time.monotonic() + self.process.common.group_expiry
+        before = mailbox.join(group, channel, end)
         try:
-            await self._settle(engine, group)
+            await self.settle(engine, group)
         except BaseException:
-            process.mailbox.leave(group, channel)
+            mailbox.take_back(group, channel, end, before)
+            self._doubt(group)
             raise
 
     async def discard_own(self, engine: Engine, group: str, channel: str) -> None:
         """End the membership of a channel of this process."""
-        if self.process.mailbox.leave(group, channel) and group in self.process.memberships:
-            await self._settle(engine, group)
+        if self.process.mailbox.leave(group, channel) and (group in self.process.memberships or group in self._busy):
+            await self.settle(engine, group)
 
     async def add_foreign(self, engine: Engine, group: str, channel: str, address: Address | None) -> None:
         """Make a member of a channel of another process, or of one that any process receives from."""
@@ -79,76 +108,182 @@ class Groups:
         return int(dropped), names
 
     def apply(self, record: Record) -> bool:
-        """Do what a control record from another process says; returns whether the server has to be told."""
+        """Do what a control record from another process says; returns whether the server has to be told.
+
+        After a join it has to be, unless the server certainly has this process in the group: the other process' entry
+        may have been followed by a leave of ours that knew nothing of it yet.
+        """
+        mailbox, group = self.process.mailbox, record.name
         try:
             control = ormsgpack.unpackb(record.body)
             operation, channel = control["op"], control["channel"]
+            if not isinstance(channel, str):
+                raise TypeError(channel)
             if operation == "join":
-                end = time.monotonic() + control["life"] / 1000
-                self.process.mailbox.join(record.name, channel, end)
-                with self.process.lock:
-                    self.process.memberships.setdefault(record.name, Membership()).epoch = self._epoch(record.name)
-                return False
-            return self.process.mailbox.leave(record.name, channel)
+                mailbox.join(group, channel, time.monotonic() + control["life"] / 1000)
+                return group in self._busy or not self._known(group)
+            if operation == "leave":
+                return mailbox.leave(group, channel)
+            raise ValueError(operation)
         except (KeyError, TypeError, ValueError):
             self.process.counters.garbage += 1
             return False
 
-    async def restore(self, engine: Engine, shard: int) -> None:
-        """The server has lost what it knew of this process on a virtual shard: tell it again."""
-        process = self.process
-        groups = [group for group in process.mailbox.memberships() if process.ring.shard(group) == shard]
-        for group in groups:
-            process.memberships.pop(group, None)
-        for start in range(0, len(groups), 500):
-            part = groups[start : start + 500]
-            await asyncio.gather(*(self._settle(engine, group) for group in part), return_exceptions=True)
-
     async def settle(self, engine: Engine, group: str) -> None:
-        """Bring the server's entry of this process in line with what the process holds."""
-        await self._settle(engine, group)
+        """Bring the server's entry of this process in line with what the process holds; ``mend`` does it if this fails.
+
+        :raises LayerUnavailable: when the server is away for longer than the retry time.
+        """
+        try:
+            await self._settle(engine, group)
+        except BaseException:
+            self._doubt(group)
+            raise
+
+    # -- what a server may not know
+
+    def lost(self, shard: int) -> list[int]:
+        """The server has lost what it knew of this process on a virtual shard; returns as ``overdue``."""
+        with self.process.lock:
+            self._losses[shard] += 1
+            self._lost.add(shard)
+            return self._claim({self.process.ring.owners[shard]})
+
+    def overdue(self) -> list[int]:
+        """The positions of servers that have to be told something and can be; the caller calls ``mend`` for each."""
+        process = self.process
+        with process.lock:
+            behind = {process.ring.owners[shard] for shard in self._lost}
+            behind.update(position for position, groups in enumerate(self._doubtful) if groups)
+            return self._claim({position for position in behind if process.servers[position].away_since is None})
+
+    def _claim(self, positions: set[int]) -> list[int]:
+        free = positions - self._mending
+        self._mending |= free
+        return list(free)
+
+    async def mend(self, engine: Engine, position: int) -> None:
+        """Tell a server what it lost or may not know. What fails is left for the next time that it is ``overdue``."""
+        process = self.process
+        while True:
+            self._doubt_lost(position)
+            with process.lock:
+                doubtful = self._doubtful[position]
+                part = list(islice(doubtful, MEND_AT_ONCE))
+                for group in part:
+                    del doubtful[group]
+                if not part:
+                    self._mending.discard(position)
+                    return
+            error: BaseException | None = None
+            try:
+                results = await asyncio.gather(*(self.settle(engine, group) for group in part), return_exceptions=True)
+                error = next((result for result in results if isinstance(result, BaseException)), None)
+            except BaseException:
+                with process.lock:
+                    self._mending.discard(position)
+                raise
+            if error is not None:
+                with process.lock:
+                    self._mending.discard(position)
+                process.warn("memberships", "Restoring memberships in groups failed and goes on later: %s", error)
+                return
+
+    def _doubt_lost(self, position: int) -> None:
+        process = self.process
+        with process.lock:
+            lost = {shard for shard in self._lost if process.ring.owners[shard] == position}
+            self._lost -= lost
+        if not lost:
+            return
+        groups = [group for group in process.mailbox.memberships() if process.ring.shard(group) in lost]
+        with process.lock:
+            for group in groups:
+                process.memberships.pop(group, None)
+            self._doubtful[position].update(dict.fromkeys(groups))
+
+    def _doubt(self, group: str) -> None:
+        with self.process.lock:
+            self._doubtful[self.process.ring.owners[self.process.ring.shard(group)]][group] = None
+
+    # -- telling a server
+
+    def _known(self, group: str) -> bool:
+        """Whether the server certainly has this process in the group, for long enough."""
+        known = self.process.memberships.get(group)
+        return (
+            known is not None
+            and known.epoch != ""
+            and known.epoch == self._life(group).epoch
+            and time.monotonic() < known.refresh_at
+        )
+
+    def _life(self, group: str) -> _Life:
+        shard = self.process.ring.shard(group)
+        return _Life(self.process.epochs[shard], self._losses[shard])
 
     async def _settle(self, engine: Engine, group: str) -> None:
         process = self.process
         while True:
             with process.lock:
                 held = process.mailbox.holds(group)
-                known = process.memberships.get(group)
-                current = (
-                    known is not None
-                    and known.epoch == self._epoch(group)
-                    and known.epoch != ""
-                    and time.monotonic() < known.refresh_at
-                )
                 other = self._busy.get(group)
                 if other is None:
-                    if held == current and (held or known is None):
+                    if self._known(group) if held else group not in process.memberships:
                         return
-                    mine: concurrent.futures.Future[None] = concurrent.futures.Future()
-                    self._busy[group] = mine
+                    telling = self._busy[group] = _Telling(engine.loop)
             if other is not None:
-                await asyncio.wait({asyncio.wrap_future(other)})
-                continue
-            try:
-                if held:
-                    await self._call(engine, "join", group, (f"p:{process.id}", self._entry_life(), process.id, "", ""))
-                    refresh_at = time.monotonic() + REFRESH * process.common.group_expiry
-                    with process.lock:
-                        process.memberships[group] = Membership(self._epoch(group), refresh_at)
-                else:
-                    await self._call(engine, "leave", group, (f"p:{process.id}", "", ""))
-                    with process.lock:
-                        process.memberships.pop(group, None)
-            finally:
-                with process.lock:
+                await self._wait(group, other)
+            else:
+                await self._tell(engine, group, held, telling)
+
+    async def _wait(self, group: str, other: _Telling) -> None:
+        waiting = asyncio.wrap_future(other.done)
+        try:
+            await asyncio.wait({waiting}, timeout=1.0)
+        finally:
+            waiting.cancel()
+        if not other.done.done() and not other.loop.is_running():  # its loop was closed, or stands still
+            with self.process.lock:
+                if self._busy.get(group) is other:
                     del self._busy[group]
-                mine.set_result(None)
+                    self.process.memberships[group] = Membership()
 
-    async def _call(self, engine: Engine, script: str, group: str, head: tuple[Arg, ...]) -> None:
-        await engine.call(script, self.process.ring.shard(group), "g", group, head)
+    async def _tell(self, engine: Engine, group: str, held: bool, telling: _Telling) -> None:
+        process = self.process
+        member, before = f"p:{process.id}", self._life(group)
+        try:
+            if held:
+                call = self._call(engine, "join", group, (member, self._entry_life(), process.id, "", ""))
+            else:
+                call = self._call(engine, "leave", group, (member, "", ""))
+        except BaseException:
+            self._told(group, held, telling, before, False)
+            raise
+        call.add_done_callback(
+            lambda done: self._told(group, held, telling, before, not done.cancelled() and done.exception() is None)
+        )
+        await asyncio.shield(call)
 
-    def _epoch(self, group: str) -> str:
-        return self.process.epochs[self.process.ring.shard(group)]
+    def _told(self, group: str, held: bool, telling: _Telling, before: _Life, answered: bool) -> None:
+        process = self.process
+        with process.lock:
+            now = self._life(group)
+            certain = answered and self._busy.get(group) is telling
+            if self._busy.get(group) is telling:
+                del self._busy[group]
+            if certain and not held:
+                process.memberships.pop(group, None)
+            elif certain and now.losses == before.losses and before.epoch in ("", now.epoch):
+                refresh_at = time.monotonic() + REFRESH * process.common.group_expiry
+                process.memberships[group] = Membership(now.epoch, refresh_at)
+            else:
+                process.memberships[group] = Membership()
+                self._doubt(group)
+        telling.done.set_result(None)
+
+    def _call(self, engine: Engine, script: str, group: str, head: tuple[Arg, ...]) -> asyncio.Future[str]:
+        return engine.call(script, self.process.ring.shard(group), "g", group, head)
 
     def _entry_life(self) -> int:
         """Milliseconds; a tenth longer than a membership, as the entry is renewed that rarely."""

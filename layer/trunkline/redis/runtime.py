@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import logging
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from trunkline.codec import Record
+from trunkline.errors import LayerUnavailable
 from trunkline.redis.connections import NotNow, ServerAway, Wire
 from trunkline.redis.engine import Engine
 from trunkline.redis.groups import Groups
@@ -30,6 +33,14 @@ T = TypeVar("T")
 SETTLED = 1.0  # seconds; an event loop that is still in use after them gets connections of its own
 SETTLED_USES = 16  # the same sooner for the main thread's, of which there is only one at a time
 
+TAKE_KEPT = 600.0  # seconds for which a server keeps what a take gave; TAKEN_LIFE in the scripts
+CLOSE_WITHIN = 3.0  # seconds that close() waits for the other event loops, and the end for work under way
+LATE_WITHIN = 10.0  # seconds for what a busy event loop hands over after close()
+
+Work = Callable[[Engine], Coroutine[Any, Any, None]]
+
+_OURS = Path(__file__).parent
+
 
 class _Seen:
     """An event loop that has no connections of its own: since when it is known, and how often it was used."""
@@ -41,25 +52,44 @@ class _Seen:
         self.uses = 0
 
 
+class _Attached(NamedTuple):
+    """An event loop with connections of its own.
+
+    :ivar guard: ends with the loop.
+    :ivar retired: done when the loop has closed its connections.
+    """
+
+    engine: Engine
+    guard: asyncio.Task[None]
+    retired: concurrent.futures.Future[None]
+
+
 class Runtime:
-    """See the module. All methods may be called from any thread, unless they say otherwise."""
+    """See the module. All methods may be called from any thread, unless they say otherwise.
+
+    The process' lock may be held when ``_lock`` is taken, never the other way round, and nobody waits while holding
+    ``_lock``: finalizers run anywhere.
+    """
 
     def __init__(self, process: Process) -> None:
         self.pid = os.getpid()
         self.process = process
         self.groups = Groups(process)
-        self._engines: dict[asyncio.AbstractEventLoop, tuple[Engine, asyncio.Task[None]]] = {}
+        self._engines: dict[asyncio.AbstractEventLoop, _Attached] = {}
         self._seen: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Seen] = weakref.WeakKeyDictionary()
         self._home: Engine | None = None
         self._generation = 0
-        self._abandoned: list[tuple[Engine, asyncio.Task[None]]] = []
+        self._abandoned: list[_Attached] = []
         self._work: set[asyncio.Task[Any]] = set()
         self._lock = threading.RLock()
+        self._closed = False
+        self._starting: concurrent.futures.Future[Engine] | None = None
         self._thread: threading.Thread | None = None
         self._reactor: Engine | None = None
+        self._late: list[tuple[Work, concurrent.futures.Future[None]]] = []
+        self._late_thread: threading.Thread | None = None
         process.ack_soon = self._ack_soon
         process.lost_memberships = self._restore
-        atexit.register(self._at_exit)
 
     # -- which engine
 
@@ -68,7 +98,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         found = self._engines.get(loop)
         if found:
-            return found[0]
+            return found.engine
         reactor = self._reactor
         if reactor is not None and reactor.loop is loop:
             return reactor
@@ -97,25 +127,31 @@ class Runtime:
 
     def _promote(self, loop: asyncio.AbstractEventLoop) -> Engine:
         self.reactor()
-        self.check_home()
+        self._notice_closed()
         engine = Engine(self.process, loop, self)
-        guard = loop.create_task(self._guard(engine), name="trunkline guard")
+        retired: concurrent.futures.Future[None] = concurrent.futures.Future()
+        retired.set_running_or_notify_cancel()  # who waits for it can't cancel it
+        guard = loop.create_task(self._guard(engine, retired), name="trunkline guard")
         with self._lock:
-            self._engines[loop] = (engine, guard)
+            self._engines[loop] = _Attached(engine, guard, retired)
         return engine
 
-    async def _guard(self, engine: Engine) -> None:
+    async def _guard(self, engine: Engine, retired: concurrent.futures.Future[None]) -> None:
         """Ends with the loop (asyncio.run cancels it) and then closes what the loop owned."""
         try:
             await engine.loop.create_future()
-        finally:
-            await self._retire(engine)
+        except asyncio.CancelledError:  # and no GeneratorExit: then the loop is no more
+            await self._retire(engine, retired)
+            raise
 
-    async def _retire(self, engine: Engine) -> None:
-        with self._lock:
-            self._engines.pop(engine.loop, None)
-        self._leave_home(engine)
-        await engine.stop()
+    async def _retire(self, engine: Engine, retired: concurrent.futures.Future[None]) -> None:
+        try:
+            with self._lock:
+                self._engines.pop(engine.loop, None)
+            self._leave_home(engine)
+            await engine.stop()
+        finally:
+            retired.set_result(None)
 
     # -- who reads the inboxes
 
@@ -126,67 +162,119 @@ class Runtime:
 
     def attend(self, engine: Engine) -> None:
         """This process has channels of its own: it beats, and an engine reads its inboxes; ``engine``, if no other
-        loop of the application does already."""
+        loop of the application does already. To be called in the engine's loop."""
         home = self._home
-        if home is engine or (home is not None and home is not self._reactor and not home.loop.is_closed()):
+        if home is engine or (home is not None and home is not self._reactor and home.loop.is_running()):
             return
         self.process.present = True
         self._move_home(engine)
 
     def _move_home(self, engine: Engine) -> None:
-        with self._lock:
+        with self.process.lock, self._lock:  # nobody is just handing out
             before, self._home = self._home, engine
-            with self.process.lock:
-                self._generation += 1
-                generation = self._generation
+            self._generation += 1
+            generation = self._generation
+        # Both are done some time later where the loop is another one, and then they may be out of date.
         if before is not None and before is not engine:
-            _in_loop(before, before.stop_inboxes)
-        _in_loop(engine, lambda: engine.read_inboxes(lambda: self._generation == generation, self._control))
+            _in_loop(before, lambda: before.stop_inboxes() if self._home is not before else None)
+        _in_loop(engine, lambda: self._read_inboxes(engine, generation))
+
+    def _read_inboxes(self, engine: Engine, generation: int) -> None:
+        if self._generation == generation and not engine.stopped:
+            engine.read_inboxes(lambda: self._generation == generation, self._control)
 
     def _leave_home(self, engine: Engine) -> None:
-        if self._home is engine and self._reactor is not None and engine is not self._reactor:
-            self._move_home(self._reactor)
+        reactor = self._reactor
+        if self._home is engine and reactor is not None and engine is not reactor:
+            self._move_home(reactor)
 
-    def check_home(self) -> None:
+    def _notice_closed(self) -> None:
         """Notice loops that were closed without a word."""
         with self._lock:
-            closed = [engine for engine, _ in self._engines.values() if engine.loop.is_closed()]
-            for engine in closed:
-                _, guard = self._engines.pop(engine.loop)
-                self._abandoned.append((engine, guard))  # kept: finalizing them would need their loop
-                engine.abandon()
-        for engine in closed:
-            self._leave_home(engine)
+            closed = [found for found in self._engines.values() if found.engine.loop.is_closed()]
+            for found in closed:
+                del self._engines[found.engine.loop]
+            self._abandoned += closed  # kept until they are finalized, so that the collector does not find them before
+        for found in closed:
+            found.engine.abandon()
+            self._leave_home(found.engine)
+
+    def _check(self) -> None:
+        """Once a second, in the reactor: look after loops that don't run any more, and what servers have to be told."""
+        self._notice_closed()
+        with self._lock:
+            abandoned, self._abandoned = self._abandoned, []
+        for found in abandoned:
+            _finalize(found.engine.loop)
+        home = self._home
+        if home is not None and not home.loop.is_running():
+            self._leave_home(home)
+        self._mend(self.groups.overdue())
 
     def _control(self, record: Record) -> None:
         if self.groups.apply(record):
             self.background(lambda engine: self.groups.settle(engine, record.name))
 
+    def _restore(self, shard: int) -> None:
+        self._mend(self.groups.lost(shard))
+
+    def _mend(self, positions: list[int]) -> None:
+        for position in positions:
+            self.background(partial(self.groups.mend, position=position))
+
     # -- what the reactor does
 
     def reactor(self) -> Engine:
-        """The reactor's engine; starts the thread when it is first needed."""
+        """The reactor's engine; starts the thread when it is first needed.
+
+        :raises LayerUnavailable: if the thread can't start (no memory, no descriptors), or the layer was closed.
+        """
+        engine = self._reactor
+        if engine is not None:
+            return engine
         with self._lock:
-            if self._reactor is None:
-                started = threading.Event()
-                self._thread = threading.Thread(target=self._turn, args=(started,), name="trunkline", daemon=True)
-                self._thread.start()
-                started.wait()
-            assert self._reactor is not None
-            return self._reactor
-
-    def _turn(self, started: threading.Event) -> None:
-        asyncio.run(self._main(started))
-
-    async def _main(self, started: threading.Event) -> None:
-        loop = asyncio.get_running_loop()
-        engine = self._reactor = Engine(self.process, loop, self)
-        self._stop = asyncio.Event()
-        heart = Heart(self.process, self.check_home, lambda: engine.acknowledge(True))
-        beating = loop.create_task(heart.run(), name="trunkline heart")
-        started.set()
+            if self._reactor is not None:
+                return self._reactor
+            if self._closed:
+                raise LayerUnavailable("The layer was closed while it was in use.")
+            starting, first = self._starting, self._starting is None
+            if starting is None:
+                starting = self._starting = concurrent.futures.Future()
         try:
-            await self._stop.wait()
+            if first:
+                threading.Thread(target=self._turn, args=(starting,), name="trunkline", daemon=True).start()
+            return starting.result()
+        except Exception as error:
+            with self._lock:
+                if self._starting is starting:
+                    self._starting = None
+            raise LayerUnavailable(f"The layer's thread could not start: {error}") from error
+
+    def _turn(self, starting: concurrent.futures.Future[Engine]) -> None:
+        main = self._main(starting)
+        try:
+            asyncio.run(main)
+        except BaseException as error:
+            if starting.done():
+                raise
+            starting.set_exception(error)
+        finally:
+            main.close()
+
+    async def _main(self, starting: concurrent.futures.Future[Engine]) -> None:
+        loop = asyncio.get_running_loop()
+        engine = Engine(self.process, loop, self)
+        stop = self._stop = asyncio.Event()
+        heart = Heart(self.process, self._check, lambda: engine.acknowledge(True))
+        with self._lock:
+            if self._closed:
+                raise LayerUnavailable("it was closed meanwhile")
+            self._thread, self._reactor, self._starting = threading.current_thread(), engine, None
+            atexit.register(self._at_exit)
+        beating = loop.create_task(self._beat(heart), name="trunkline heart")
+        starting.set_result(engine)
+        try:
+            await stop.wait()
         finally:
             if self._work:
                 await asyncio.wait(set(self._work), timeout=2.0)
@@ -195,37 +283,99 @@ class Runtime:
             await engine.stop()
             await heart.end()
 
-    def background(self, work: Callable[[Engine], Coroutine[Any, Any, None]]) -> concurrent.futures.Future[None]:
-        """Do ``work`` in the reactor, which finishes it before it stops; the future ends with it, without its error."""
-        engine = self.reactor()
+    async def _beat(self, heart: Heart) -> None:
+        while True:
+            try:
+                await heart.run()
+            except Exception:  # whatever it is, a process that stops beating is taken for dead
+                self.process.warn("heart", "The heartbeat failed and goes on.", level=logging.ERROR, exc_info=True)
+                await asyncio.sleep(1.0)
+
+    def background(self, work: Work, *, late: bool = False) -> concurrent.futures.Future[None]:
+        """Do ``work`` in the reactor, which finishes it before it stops; the future ends with it, without its error.
+
+        :param late: do it also after ``close()``, as messages would be lost.
+        """
         ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-        def start() -> None:
-            task = engine.loop.create_task(work(engine))
-            self._work.add(task)
-            task.add_done_callback(self._done)
-            task.add_done_callback(lambda _task: ended.set_result(None))
-
-        engine.loop.call_soon_threadsafe(start)
+        ended.set_running_or_notify_cancel()  # who waits for it can't cancel it
+        with self._lock:
+            reactor = self._reactor
+            if reactor is not None:
+                # With the lock held, so that it comes before the request to stop.
+                reactor.loop.call_soon_threadsafe(self._begin, reactor, work, ended)
+                return ended
+            if late:
+                self._late.append((work, ended))
+                if self._late_thread is not None:
+                    return ended
+                thread = self._late_thread = threading.Thread(
+                    target=self._turn_late, name="trunkline late", daemon=True
+                )
+        if not late:
+            ended.set_result(None)
+            return ended
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._give_up_late(error)
         return ended
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._work.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            self.process.warn("background", "A background operation failed: %s", error)
+    def _begin(self, engine: Engine, work: Work, ended: concurrent.futures.Future[None]) -> asyncio.Task[None]:
+        task = engine.loop.create_task(work(engine))
+        self._work.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._work.discard(task)
+            if not task.cancelled() and (error := task.exception()):
+                self.process.warn("background", "A background operation failed: %s", error)
+            ended.set_result(None)
+
+        task.add_done_callback(done)
+        return task
+
+    def _turn_late(self) -> None:
+        main = self._finish_late()
+        try:
+            asyncio.run(main)
+        except Exception as error:
+            self._give_up_late(error)
+        finally:
+            main.close()
+
+    async def _finish_late(self) -> None:
+        """Do what comes after the reactor's end: a loop that was busy during ``close()`` gives back what it took."""
+        engine = Engine(self.process, asyncio.get_running_loop(), self)
+        try:
+            while True:
+                with self._lock:
+                    late, self._late = self._late, []
+                    if not late:
+                        self._late_thread = None
+                        return
+                tasks = {self._begin(engine, work, ended) for work, ended in late}
+                _, pending = await asyncio.wait(tasks, timeout=LATE_WITHIN)
+                for task in pending:
+                    task.cancel()
+        finally:
+            await engine.stop()
+
+    def _give_up_late(self, error: Exception) -> None:
+        with self._lock:
+            late, self._late, self._late_thread = self._late, [], None
+        for _, ended in late:
+            ended.set_result(None)
+        if late:
+            self.process.warn("background", "After close() messages could not be given back: %s", error)
 
     def _ack_soon(self, urgent: bool) -> None:
         loop = asyncio._get_running_loop()
         found = self._engines.get(loop) if loop else None
-        if found and not found[0].stopped:
-            found[0].acknowledge(urgent)
+        if found and not found.engine.stopped:
+            found.engine.acknowledge(urgent)
             return
         reactor = self._reactor
         if reactor is not None:
             _in_loop(reactor, lambda: reactor.acknowledge(urgent))
-
-    def _restore(self, shard: int) -> None:
-        self.background(lambda engine: self.groups.restore(engine, shard))
 
     def give_back(self, channel: str, taken: list[Taken]) -> list[tuple[int, concurrent.futures.Future[None]]]:
         """Put messages back to the front of their queues, in order; a future for each server, by position."""
@@ -233,21 +383,30 @@ class Runtime:
         for item in taken:
             places.setdefault((item.server.position, item.shard), []).append(item)
         return [
-            (position, self.background(partial(_put_front, shard=shard, channel=channel, items=items)))
+            (position, self.background(partial(_put_front, shard=shard, channel=channel, items=items), late=True))
             for (position, shard), items in places.items()
         ]
 
     def finish_take(self, take: Take) -> None:
-        """Ask again for a take whose reply a closing loop did not see, and put the messages back."""
+        """Ask again for a take whose reply a closing loop did not see, and put the messages back.
+
+        It goes on for as long as the server is away, and then for as long as the server may know the answer.
+        """
 
         async def finish(engine: Engine) -> None:
             wire = Wire(self.process.options.hosts[take.server.position])
+            until, pause = None, 0.05
             try:
-                for _ in range(20):
+                while until is None or time.monotonic() < until:
                     try:
                         _, records = await ask_take(self.process, wire, take)
-                    except (ServerAway, NotNow):
-                        await asyncio.sleep(0.5)
+                    except (ServerAway, NotNow) as error:
+                        if isinstance(error, ServerAway):
+                            until = None
+                        elif until is None:
+                            until = time.monotonic() + TAKE_KEPT
+                        await asyncio.sleep(pause)
+                        pause = min(pause * 2, 1.0)
                         continue
                     if records:
                         self.give_back(take.channel, [Taken(take.server, take.shard, data) for data in records])
@@ -255,47 +414,108 @@ class Runtime:
             finally:
                 await wire.close()
 
-        self.background(finish)
+        self.background(finish, late=True)
 
     def ring(self, server: Server, shard: int, channel: str) -> None:
         """Ring a bell again that was heard in vain."""
-        self.background(lambda engine: _ring(engine, shard, channel))
+        self.background(lambda engine: _ring(engine, shard, channel), late=True)
 
     # -- the end
 
     async def close(self) -> None:
         """Close every loop's connections, give back what was taken, and end the thread."""
         loop = asyncio.get_running_loop()
-        with self._lock:
-            engines = list(self._engines.values())
-        for engine, guard in engines:
-            if engine.loop is loop:
-                guard.cancel()
-                await asyncio.wait({guard})
-            elif not engine.loop.is_closed():
-                engine.loop.call_soon_threadsafe(guard.cancel)
-        thread = self.stop()
+        thread: threading.Thread | None = None
+        try:
+            own, others = self._release()
+            if own is not None:
+                own.guard.cancel()
+                await asyncio.wait({own.guard})
+                if not own.retired.done():  # it was cancelled before it began
+                    await self._retire(own.engine, own.retired)
+            retiring = [asyncio.wrap_future(other.retired) for other in others if other.engine.loop.is_running()]
+            if retiring:
+                try:
+                    await asyncio.wait(retiring, timeout=CLOSE_WITHIN)  # what they give back, the reactor takes
+                finally:
+                    for future in retiring:
+                        future.cancel()
+        finally:
+            thread = self.stop()
         if thread is not None and thread is not threading.current_thread():
             await loop.run_in_executor(None, thread.join, 5.0)
 
+    def discard(self) -> None:
+        """As ``close``, when nobody uses the layer any more; waits for nothing and does nothing in a forked child."""
+        if os.getpid() == self.pid:
+            own, _ = self._release()
+            if own is not None:
+                own.guard.cancel()
+            self.stop()
+
+    def _release(self) -> tuple[_Attached | None, list[_Attached]]:
+        """Ask the other loops to close what they own; returns what the running loop owns, and the others."""
+        running = asyncio._get_running_loop()
+        with self._lock:
+            engines = list(self._engines.values())
+        others = [found for found in engines if found.engine.loop is not running]
+        for found in others:
+            try:
+                found.engine.loop.call_soon_threadsafe(found.guard.cancel)
+            except RuntimeError:  # it was closed without a word
+                with self._lock:
+                    if self._engines.pop(found.engine.loop, None) is None:
+                        continue
+                found.engine.abandon()
+                _finalize(found.engine.loop)
+        return next((found for found in engines if found.engine.loop is running), None), others
+
     def stop(self) -> threading.Thread | None:
-        """Ask the reactor to finish its work and end; returns its thread, for whoever wants to wait."""
+        """Ask the reactor to finish its work and end; returns its thread, for whoever wants to wait.
+
+        The runtime is not used again: no thread starts after this, but for what would be lost otherwise.
+        """
         atexit.unregister(self._at_exit)
         with self._lock:
+            self._closed = True
             thread, self._thread = self._thread, None
             reactor, self._reactor = self._reactor, None
             if self._home is reactor:
                 self._home = None
-        if reactor is not None and os.getpid() == self.pid:
-            try:
-                reactor.loop.call_soon_threadsafe(self._stop.set)
-            except RuntimeError:
-                pass
+            if reactor is not None and os.getpid() == self.pid:
+                try:
+                    reactor.loop.call_soon_threadsafe(self._stop.set)
+                except RuntimeError:
+                    pass
         return thread
 
     def _at_exit(self) -> None:
         if os.getpid() == self.pid and (thread := self.stop()) is not None:
             thread.join(timeout=3.0)
+
+
+def _finalize(loop: asyncio.AbstractEventLoop) -> None:
+    """End the layer's own tasks of a closed loop, now and silently, rather than when the collector finds them."""
+    ours = [task for task in asyncio.all_tasks(loop) if _is_ours(task)]
+    for task in ours:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    for task in ours:
+        for _ in range(10):
+            try:
+                task.get_coro().close()
+                break
+            except Exception:  # it asked for the closed loop, or waits for something in its clean-up
+                continue
+
+
+def _is_ours(task: asyncio.Task[Any]) -> bool:
+    coroutine = task.get_coro()
+    code = getattr(coroutine, "cr_code", None)
+    if code is not None and Path(code.co_filename).parent == _OURS:
+        return True
+    return (
+        getattr(coroutine, "__qualname__", "") == "AbstractConnection.connect"
+    )  # redis-py's; Wire.connect makes it a task
 
 
 def _in_loop(engine: Engine, action: Callable[[], None]) -> None:

@@ -1,0 +1,222 @@
+"""Counted: memberships through outages, restarts and races: what a process holds and what the server knows agree."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import ormsgpack
+import pytest
+import pytest_asyncio
+
+from support.proxy import Proxy
+from support.servers import RedisServer
+from trunkline import RedisChannelLayer
+from trunkline.codec import CONTROL, pack_record
+from trunkline.conformance.waiting import eventually, numbered, receive, within
+from trunkline.errors import LayerUnavailable
+from trunkline.redis.ring import Ring
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def prefix() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer, start_proxy: Callable[..., Proxy]) -> Proxy:
+    return start_proxy(redis_server)
+
+
+@pytest_asyncio.fixture
+async def make(redis_server: RedisServer, prefix: str) -> AsyncIterator[Callable[..., RedisChannelLayer]]:
+    made = []
+
+    def make(url: str = redis_server.url, **options: Any) -> RedisChannelLayer:
+        made.append(RedisChannelLayer(hosts=[url], prefix=prefix, **options))
+        return made[-1]
+
+    yield make
+    await within(asyncio.gather(*(layer.close() for layer in made)), 20, "the end of close()")
+
+
+def groups_at(server: RedisServer) -> int:
+    with server.client() as client:
+        return sum(1 for _ in client.scan_iter("*:g:*", count=5000))
+
+
+async def hears(sender: RedisChannelLayer, group: str, receiver: RedisChannelLayer, channel: str) -> None:
+    """Eventually what is sent to the group arrives."""
+
+    async def attempt() -> None:
+        try:
+            await within(sender.group_send(group, numbered(1)), 8)
+        except LayerUnavailable as error:  # it has not been noticed yet that the server is back
+            raise AssertionError(str(error)) from error
+        assert await receive(receiver, channel, 0.5) == numbered(1)
+
+    await eventually(attempt, 8)
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+@pytest.mark.asyncio
+async def test_a_membership_survives_a_renewal_that(
+    how: str, redis_server: RedisServer, make: Callable[..., RedisChannelLayer]
+) -> None:
+    layer = make(retry_time=1, group_expiry=20)  # from the third second on, joining again goes to the server
+    name = await layer.new_channel()
+    await layer.group_add("room", name)
+    redis_server.pause()
+    end = time.monotonic() + 15
+    try:
+        while True:
+            assert time.monotonic() < end, "the membership was not renewed"
+            adding = asyncio.ensure_future(layer.group_add("room", name))
+            await asyncio.wait({adding}, timeout=0.2 if how == "is cancelled" else 10)
+            if not adding.done():
+                adding.cancel()
+                await asyncio.wait({adding}, timeout=5)
+                assert adding.cancelled()
+                break
+            if adding.exception() is not None:
+                assert isinstance(adding.exception(), LayerUnavailable)
+                break
+            await asyncio.sleep(0.05)
+    finally:
+        redis_server.resume()
+    await hears(layer, "room", layer, name)
+
+
+@pytest.mark.asyncio
+async def test_a_group_add_that_failed_makes_no_member(
+    redis_server: RedisServer, make: Callable[..., RedisChannelLayer]
+) -> None:
+    layer, other = make(retry_time=1), make()
+    name = await layer.new_channel()
+    await layer.group_add("first", name)
+    redis_server.pause()
+    try:
+        with pytest.raises(LayerUnavailable):
+            await within(layer.group_add("room", name), 10)
+    finally:
+        redis_server.resume()
+
+    async def gone() -> None:
+        assert groups_at(redis_server) == 1
+
+    await eventually(gone, 8)
+    await other.group_send("room", numbered(1))
+    await other.group_send("first", numbered(2))
+    assert await receive(layer, name) == numbered(2)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_an_outage_while_memberships_are_restored_loses_none(
+    redis_server: RedisServer, proxy: Proxy, make: Callable[..., RedisChannelLayer]
+) -> None:
+    groups = 8000
+    layer = make(proxy.url, retry_time=1)
+    name = await layer.new_channel()
+    for start in range(0, groups, 500):
+        await asyncio.gather(*(layer.group_add(f"room-{number}", name) for number in range(start, start + 500)))
+    assert groups_at(redis_server) == groups
+    redis_server.restart_empty()
+    end = time.monotonic() + 10
+    with redis_server.client() as client:
+        while client.dbsize() < 200:
+            assert time.monotonic() < end, "no membership was restored"
+            await asyncio.sleep(0)
+    proxy.refuse()
+    assert groups_at(redis_server) < groups, "the restart was over too soon to show anything"
+    end = time.monotonic() + 15
+    while True:  # until everything that was under way has failed
+        assert time.monotonic() < end, "the outage is not noticed"
+        try:
+            await within(layer.group_add("one-more", name), 10)
+        except LayerUnavailable:
+            break
+    await asyncio.sleep(1.5)  # more than the retry time: nothing that was tried before is still being tried
+    proxy.refuse(False)
+
+    async def restored() -> None:
+        assert groups_at(redis_server) >= groups
+
+    await eventually(restored, 15)
+
+
+@pytest.mark.asyncio
+async def test_a_join_by_another_process_stands_against_our_leave_of_the_last_member(
+    make: Callable[..., RedisChannelLayer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, other = make(), make()
+    first, second = await layer.new_channel(), await layer.new_channel()
+    await layer.group_add("room", first)
+    runtime = layer._runtime
+    assert runtime is not None
+    unread: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime.groups, "apply", unread.append)  # the reader of the inbox is slow
+        await other.group_add("room", second)
+        await layer.group_discard("room", first)  # at the server this comes second, and knows nothing of the other
+        await layer.send(first, numbered(0))
+        assert await receive(layer, first) == numbered(0)
+
+        async def come() -> None:
+            assert unread
+
+        await eventually(come)
+    for record in unread:
+        runtime._control(record)
+    await hears(other, "room", layer, second)
+
+
+@pytest.mark.parametrize("control", [{"op": "join", "channel": 5, "life": 1}, {"op": "join"}, "join", {"op": []}])
+@pytest.mark.asyncio
+async def test_a_control_record_of_nonsense_does_not_end_the_reading(
+    control: object, redis_server: RedisServer, make: Callable[..., RedisChannelLayer]
+) -> None:
+    layer, other = make(), make()
+    name = await layer.new_channel()
+    await layer.group_add("room", name)
+    await other.group_send("room", numbered(0))
+    assert await receive(layer, name) == numbered(0)
+    record = pack_record(CONTROL, "room", ormsgpack.packb(control))
+    with redis_server.client() as client:
+        (key,) = (key for key in client.scan_iter("*:g:room"))
+        inbox = key.replace(":g:room", f":in:{layer.process}")
+        client.xadd(inbox, {"r": b"%013d" % ((time.time() + 60) * 1000) + record})
+    await other.group_send("room", numbered(1))
+    assert await receive(layer, name) == numbered(1)
+    assert layer.counters.garbage == 1
+
+
+@pytest.mark.asyncio
+async def test_a_group_message_reaches_the_names_of_living_servers_when_another_is_away(
+    start_redis: Callable[..., RedisServer], prefix: str
+) -> None:
+    servers, ring = [start_redis() for _ in range(2)], Ring(2)
+
+    def lies_at(name: str) -> int:
+        return int(ring.owners[ring.shard(name)])
+
+    group = next(name for name in map("room-{}".format, range(100)) if lies_at(name) == 0)
+    names = [f"custom!{number}" for number in range(40)]
+    names.sort(key=lies_at, reverse=True)  # those of the server that goes come first
+    layer = RedisChannelLayer(hosts=[server.url for server in servers], prefix=prefix, retry_time=1)
+    try:
+        for name in names:
+            await layer.group_add(group, name)
+        servers[1].kill()
+        with pytest.raises(LayerUnavailable):
+            await within(layer.group_send(group, numbered(1)), 10)
+        for name in names:
+            if lies_at(name) == 0:
+                assert await receive(layer, name) == numbered(1)
+    finally:
+        await within(layer.close(), 15)
