@@ -103,3 +103,24 @@ def fork_and_end(link: Link, path: str, config: dict[str, Any]) -> None:
     link.hear()
     loop.run_until_complete(layer.close())
     loop.close()
+
+
+async def lose_a_connection_and_fork(link: Link, path: str, config: dict[str, Any]) -> list[str]:
+    """Use the layer, lose its connections, open files, fork; return which of them the child can't see any more."""
+    layer = build_layer(path, config)
+    for number in range(20):
+        await layer.send("orders", {"type": "test.numbered", "number": number})
+    link.tell("connected")
+    await (await link.lines()).readline()
+    await asyncio.sleep(0.2)  # the loop notices what was closed
+    files = [open(os.devnull if number % 2 else __file__, "rb") for number in range(12)]  # noqa: ASYNC230, SIM115
+    names = {file.fileno(): os.readlink(f"/proc/self/fd/{file.fileno()}") for file in files}
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        wrong = [name for number, name in names.items() if os.readlink(f"/proc/self/fd/{number}") != name]
+        os.write(writing, "\n".join(wrong).encode() + b"\0")
+        os._exit(0)
+    os.wait()  # noqa: ASYNC222
+    wrong = os.read(reading, 65536).rstrip(b"\0").decode().splitlines()
+    await layer.close()
+    return wrong

@@ -14,6 +14,8 @@ from trunkline.errors import ConfigurationError
 
 __all__ = ["ipc_options", "redis_options"]
 
+LONGEST_RETRY_TIME = 60  # seconds; a third of the time for which a server keeps its answers
+
 
 def redis_options(config: Mapping[str, object]) -> RedisOptions:
     """Judge the ``CONFIG`` of :class:`trunkline.RedisChannelLayer`.
@@ -25,7 +27,8 @@ def redis_options(config: Mapping[str, object]) -> RedisOptions:
     notes = _screen("redis", config)
     common = _common(config)
     hosts, host_notes = decode_hosts(config.get("hosts"), config.get("connection_kwargs"))
-    retry_time = values.duration("retry_time", config.get("retry_time", RedisOptions.retry_time), maximum=86400)
+    wanted = config.get("retry_time", RedisOptions.retry_time)
+    retry_time = values.duration("retry_time", wanted, maximum=LONGEST_RETRY_TIME)
     return RedisOptions(common, hosts, retry_time, (*notes, *host_notes))
 
 

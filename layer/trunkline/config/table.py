@@ -110,7 +110,7 @@ OPTIONS: tuple[Option, ...] = (
         _REDIS,
         "seconds",
         10.0,
-        "a number from 0.001 to 86400",
+        "a number from 0.001 to 60",
         "How long sends are retried, counted from an outage's start.",
     ),
     Option(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -50,6 +50,9 @@ _NOT_NOW = (
     "ASK ", "BUSY ", "CLUSTERDOWN ", "LOADING ", "MASTERDOWN ", "MISCONF ", "NOAUTH ", "NOREPLICAS ", "OOM ",
     "READONLY ", "TRYAGAIN ", "max number of clients reached",
 )  # fmt: skip
+
+# What a server says that was a primary and is a replica now; another may have taken its name or its address.
+_DEMOTED = ("READONLY ", "MASTERDOWN ", "UNBLOCKED ")
 
 _wires: weakref.WeakSet[Wire] = weakref.WeakSet()
 
@@ -92,11 +95,18 @@ def _make(endpoint: Endpoint) -> AbstractConnection:
 
 
 class _Replies(asyncio.Protocol):
-    """The receiving end of a connection: collects the replies of one pipeline at a time."""
+    """The receiving end of a connection: collects the replies of one pipeline at a time.
+
+    :ivar lost: why the connection can't be used any more; ``None`` while it can.
+    :ivar progress: whether something came since this was last set to ``False``.
+    :ivar demoted: whether the server said that it is a replica now: behind the same address there may be another.
+    """
 
     def __init__(self) -> None:
         self.lost: Exception | None = None
-        self._reader = hiredis.Reader(replyError=_judge)
+        self.progress = False
+        self.demoted = False
+        self._reader = hiredis.Reader(replyError=self._error)
         self._replies: list[Any] = []
         self._wanted = 0
         self._complete: asyncio.Future[list[Any]] | None = None
@@ -107,7 +117,12 @@ class _Replies(asyncio.Protocol):
         self._complete = asyncio.get_running_loop().create_future()
         return self._complete
 
+    def _error(self, text: str) -> Exception:
+        self.demoted = self.demoted or text.startswith(_DEMOTED) or " READONLY " in text or "-READONLY " in text
+        return _judge(text)
+
     def data_received(self, data: bytes) -> None:
+        self.progress = True
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
@@ -115,7 +130,10 @@ class _Replies(asyncio.Protocol):
         except hiredis.HiredisError as error:
             self._fail(error)
             return
-        if len(self._replies) == self._wanted and self._complete is not None:
+        if self._complete is None:
+            if self._replies:
+                self._fail(ConnectionError("the server sent what nobody asked for"))
+        elif len(self._replies) == self._wanted:
             replies, complete = self._replies, self._complete
             self._replies, self._complete, self._wanted = [], None, 0
             if not complete.done():
@@ -131,6 +149,32 @@ class _Replies(asyncio.Protocol):
             complete.set_exception(error)
 
 
+class _Patience:
+    """Calls ``end`` when for so many seconds nothing moved in either direction: a slow way is no broken one."""
+
+    def __init__(
+        self, seconds: float, replies: _Replies, transport: asyncio.WriteTransport, end: Callable[[], None]
+    ) -> None:
+        self._seconds, self._replies, self._transport, self._end = seconds, replies, transport, end
+        self._unsent = -1  # unknown: what is being written now counts as movement
+        replies.progress = False
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if not self._replies.progress and unsent and (self._unsent < 0 or unsent < self._unsent):
+            self._replies.progress = True
+        if not self._replies.progress:
+            self._end()
+            return
+        self._replies.progress, self._unsent = False, unsent
+        self._timer = self._loop.call_later(self._seconds, self._look)
+
+
 class Wire:
     """One connection to one server, used by one task at a time; it connects when it is first used."""
 
@@ -139,7 +183,7 @@ class Wire:
         self._connection = _make(endpoint)
         self._transport: asyncio.WriteTransport | None = None
         self._replies: _Replies | None = None
-        self._fd = -1
+        self._socket: Any = None  # as the transport gives it away: its fileno() is -1 once it is closed
         _wires.add(self)
 
     def __repr__(self) -> str:
@@ -150,10 +194,9 @@ class Wire:
         return self._replies is not None and self._replies.lost is None
 
     def forget(self, null: int) -> None:
-        """Point the descriptor at ``null`` (after a fork, or without a loop); the wire is never used again."""
-        if self._fd >= 0:
-            os.dup2(null, self._fd)
-            self._fd = -1
+        """Point the descriptor at ``null``, in a forked child; the wire is never used again."""
+        if self._socket is not None and (descriptor := self._socket.fileno()) >= 0:
+            os.dup2(null, descriptor)
 
     async def connect(self) -> None:
         """:raises ServerAway: if the server can't be reached or refuses us."""
@@ -174,11 +217,13 @@ class Wire:
         # A connection that is cut at the wrong byte fails inside redis-py in many ways.
         error = None if connecting.cancelled() else connecting.exception()
         writer = self._connection._writer
-        if connecting.cancelled() or error is not None or writer is None or writer.transport.is_closing():
+        reader = self._connection._reader
+        ended = writer is None or reader is None or writer.transport.is_closing() or reader.at_eof()
+        if connecting.cancelled() or error is not None or ended or writer is None:
             await self.close()
             reason = str(error or "") or (type(error).__name__ if error else f"no greeting in {GREETING_TIMEOUT:g} s")
             raise ServerAway(f"{self.endpoint.label}: {reason}") from error
-        self._fd = writer.get_extra_info("socket").fileno()
+        self._socket = writer.get_extra_info("socket")
         self._transport, self._replies = writer.transport, _Replies()
         writer.transport.set_protocol(self._replies)
 
@@ -187,17 +232,20 @@ class Wire:
 
         An error reply is returned in its place as ``NotNow``, ``UnknownScript`` or ``Refused``.
 
-        :param patience: seconds to wait for all replies.
+        :param patience: seconds to wait while nothing moves in either direction.
         :raises ServerAway: if the connection breaks or patience ends; it is then closed.
         """
         replies, transport = self._replies, self._transport
         if replies is None or transport is None or replies.lost is not None:
             raise ServerAway(f"{self.endpoint.label}: {(replies and replies.lost) or 'not connected'}")
-        late = asyncio.get_running_loop().call_later(patience, self._abort)
+        late = _Patience(patience, replies, transport, self._abort)
         try:
             complete = replies.expect(len(commands))
             transport.write(b"".join([hiredis.pack_command(tuple(command)) for command in commands]))  # type: ignore[arg-type]
-            return await complete
+            answers = await complete
+            if replies.demoted:
+                self._abort()
+            return answers
         except Exception as error:
             await self.close()
             raise ServerAway(f"{self.endpoint.label}: {error or type(error).__name__}") from error
@@ -218,16 +266,17 @@ class Wire:
             pass
 
     def abandon(self) -> None:
-        """Drop the connection without its event loop, which is closed."""
-        null = os.open(os.devnull, os.O_RDWR)
-        try:
-            self.forget(null)
-        finally:
-            os.close(null)
+        """Close the connection without its event loop, which is closed, and without warnings of what is left over."""
+        raw = getattr(self._socket, "_sock", None)
+        if raw is not None:
+            raw.close()
+        if hasattr(self._transport, "_sock"):
+            setattr(self._transport, "_sock", None)  # noqa: B010
+        self._connection._reader = self._connection._writer = None
+        self._transport = self._replies = self._socket = None
 
     async def close(self) -> None:
         """Close the connection; it can be connected again."""
-        self._fd = -1
         self._transport = self._replies = None
         try:
             await self._connection.disconnect(nowait=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from trunkline.codec import DIRECT, Record, pack_record
-from trunkline.errors import ChannelFull
+from trunkline.errors import ChannelFull, LayerUnavailable
 from trunkline.names import Address
 from trunkline.redis.connections import Arg
 from trunkline.redis.inbox import InboxReader
@@ -118,6 +118,7 @@ class Engine:
         order = places[start:] + places[:start]
         order.sort(key=lambda place: place[0].away_since is not None)  # a server that is away is passed over
         record = pack_record(DIRECT, channel, body)
+        asked = False
         for server, shard in order:
             if len(places) > 1 and server.away_since is not None and server is not order[0][0]:
                 break
@@ -125,9 +126,14 @@ class Engine:
             share = capacity // len(places) + (1 if index < capacity % len(places) else 0)
             if not share:
                 continue
+            asked = True
             head = (channel, int(process.common.expiry * 1000), share, "end")
             if await self.call("push", shard, "q", channel, head, (record,), size=len(record)) == "k":
                 return
+        if not asked:
+            raise LayerUnavailable(
+                f"The servers that hold channel {channel!r}, whose capacity is {capacity}, are away; it was not sent."
+            )
         process.counters.full += 1
         raise ChannelFull(channel, capacity)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from trunkline.errors import LayerUnavailable
 from trunkline.redis.connections import Arg, NotNow, ServerAway, Wire
-from trunkline.redis.pipeline import PATIENCE, greet, greet_shards
+from trunkline.redis.pipeline import PATIENCE, greet, greet_shards, load_scripts
 from trunkline.redis.process import Process, Server, new_id
 from trunkline.redis.scripts import script
 
-KEPT = (b"epoch", b"layout", b"procs", b"grace")  # what tells processes of each other stays
+KEPT = (b"epoch", b"layout", b"procs", b"grace", b"graced")  # what tells processes of each other stays
 WAIT_FOR_OTHERS = 5.0  # seconds; a process that has not adopted the flush by then is blocked or dead
 
 
@@ -25,15 +25,20 @@ async def flush(process: Process) -> None:
     """
     epoch = new_id()
     wires = [Wire(host) for host in process.options.hosts]
+    closed: list[tuple[Server, Wire]] = []
     try:
         for server, wire in zip(process.servers, wires, strict=True):
-            await greet(process, server, wire)
+            await greet(process, server, wire)  # all of them before anything is closed
+            await load_scripts(wire, {"flush"})
+        for server, wire in zip(process.servers, wires, strict=True):
+            closed.append((server, wire))
             await _set(process, server, wire, new_id(), "flushing")
         for wire in wires:
             await _delete(process, wire)
         waiting: dict[int, set[bytes]] = {}
         for server, wire in zip(process.servers, wires, strict=True):
             replies = await _set(process, server, wire, epoch, "flush")
+            closed.remove((server, wire))
             for shard, reply in zip(process.ring.owned[server.position], replies, strict=True):
                 waiting[shard] = set(reply[1:]) - {process.id.encode()}
         for server, wire in zip(process.servers, wires, strict=True):
@@ -44,8 +49,20 @@ async def flush(process: Process) -> None:
     except (ServerAway, NotNow) as error:
         raise LayerUnavailable(f"The layer could not be flushed: {error}") from error
     finally:
+        for server, wire in closed:
+            await _open(process, server, wire, epoch)
         for wire in wires:
             await wire.close()
+
+
+async def _open(process: Process, server: Server, wire: Wire, epoch: str) -> None:
+    """Open what an interrupted flush left closed; if that fails too, the server opens it after 15 s."""
+    try:
+        if not wire.connected:
+            await wire.connect()
+        await _set(process, server, wire, epoch, "flush")
+    except (ServerAway, NotNow):
+        pass
 
 
 async def _set(process: Process, server: Server, wire: Wire, epoch: str, kind: str) -> list[Any]:

@@ -52,6 +52,7 @@ class InboxReader:
                         raise NotNow(str(reply))
                 except (ServerAway, NotNow) as error:
                     mark_away(self.server, str(error))
+                    await self.wire.close()  # a replica would let us read on, where nobody writes any more
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 0.5)
                     continue

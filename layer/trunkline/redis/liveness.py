@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from trunkline.redis.connections import Arg, NotNow, ServerAway, Wire
-from trunkline.redis.pipeline import greet, greet_shards, mark_away
+from trunkline.redis.pipeline import greet, greet_shards, load_scripts, mark_away
 from trunkline.redis.process import Process, Server
 from trunkline.redis.scripts import script
 
@@ -61,20 +61,18 @@ class Heart:
 
     async def _leave(self, server: Server, wire: Wire) -> None:
         keys, ident, bye = self._process.keys, self._process.id, script("bye").sha
-        shards = list(self._process.ring.owned[server.position])
         if server.away_since is not None:
             return  # it will take us for dead
         try:
             if not wire.connected:  # the last beat was interrupted
                 await wire.connect()
-            while shards:
-                commands: list[list[Arg]] = [
-                    [b"EVALSHA", bye, 2, keys.key(shard, "procs"), keys.canary(shard), ident] for shard in shards
-                ]
-                replies = await wire.call(commands, LEAVE_WITHIN)
-                answers = zip(shards, replies, strict=True)
-                shards = [shard for shard, reply in answers if not isinstance(reply, Exception) and reply[1]]
-        except ServerAway:
+            commands: list[list[Arg]] = [
+                [b"EVALSHA", bye, 2, keys.key(shard, "procs"), keys.canary(shard), ident]
+                for shard in self._process.ring.owned[server.position]
+            ]
+            await load_scripts(wire, {"bye"})
+            await wire.call(commands, LEAVE_WITHIN)
+        except (ServerAway, NotNow):
             pass
 
     async def _beat(self, server: Server, wire: Wire) -> None:
@@ -86,5 +84,6 @@ class Heart:
                     await greet(self._process, server, wire)
             except (ServerAway, NotNow) as error:
                 mark_away(server, str(error))
+                await wire.close()  # its name may lead to another server now
             # A server that is away is tried more often, so that its return is noticed soon.
             await asyncio.sleep(BEAT_EVERY if server.away_since is None else BEAT_EVERY / 5)

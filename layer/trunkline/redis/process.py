@@ -123,6 +123,7 @@ class Process:
             if ident == before:
                 return True
             self.epochs[shard] = ident
+            self.inboxes[shard].last = b"0-0"  # ids may begin again below those that we know
             if kind == "flush":
                 if ident != self._flushed:
                     self._flushed = ident
@@ -130,7 +131,6 @@ class Process:
                         self.mailbox.clear()
                         self.memberships.clear()
                 return True
-            self.inboxes[shard].last = b"0-0"
         if before or self.present:
             self.lost_memberships(shard)
         return True

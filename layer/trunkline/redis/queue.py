@@ -21,6 +21,7 @@ from trunkline.redis.pipeline import PATIENCE, greet, load_scripts, mark_away
 from trunkline.redis.process import Process, Server, new_id
 from trunkline.redis.scripts import script
 
+LOOK_EVERY = 0.05  # seconds at most between two looks at a channel that is wanted, while others are busy
 BLOCK_S = 5  # seconds blocked on bells; then a look without a bell, for one that a killed reader took with it
 
 
@@ -168,6 +169,8 @@ class BellReader:
         self._nudged = False
         self._looked: set[str] = set()
         self._hints: set[str] = set()
+        self._unanswered: tuple[Take, Queue] | None = None
+        self._looked_at = 0.0
         self._nudge_key = process.keys.key(process.ring.owned[server.position][0], "nudge", self.reader)
 
     def want(self, queue: Queue) -> None:
@@ -190,7 +193,7 @@ class BellReader:
                     for queue in self._queues.values()
                     if self.server.position in queue.places and queue.need() > 0
                 ]
-                if not queues:
+                if not queues and self._unanswered is None:
                     self._wanted.clear()
                     await self._wanted.wait()
                     continue
@@ -198,7 +201,15 @@ class BellReader:
                     if not self.wire.connected:
                         await greet(self.process, self.server, self.wire)
                         self._hints.update(queue.channel for queue in queues)  # a bell may have been cut off
+                    if self._unanswered is not None:
+                        await self._ask(*self._unanswered)
+                    # A busy channel must not keep this reader from the bells of the others.
+                    if (now := time.monotonic()) - self._looked_at > LOOK_EVERY:
+                        self._looked_at = now
+                        self._hints.update(queue.channel for queue in queues)
                     hinted = [queue for queue in queues if queue.channel in self._hints]
+                    if not queues:
+                        continue
                     if hinted:
                         for queue in hinted:
                             await self._take(queue)
@@ -211,15 +222,19 @@ class BellReader:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 0.5)
         finally:
-            self._ring_again()
+            self._leave()
             await self.wire.close()
 
     def abandon(self) -> None:
         """Its event loop was closed without a word."""
         self.wire.abandon()
-        self._ring_again()
+        self._leave()
 
-    def _ring_again(self) -> None:
+    def _leave(self) -> None:
+        """Hand over what this reader can't finish."""
+        if self._unanswered is not None:
+            self._abandoned(self._unanswered[0])
+            self._unanswered = None
         for channel in self._blocked_on or ():  # a bell may have been on its way to us
             self._heard(self.server, self._queues[channel].places[self.server.position], channel)
         self._blocked_on = None
@@ -230,8 +245,14 @@ class BellReader:
             process.keys.key(queue.places[position], "bell", queue.channel).encode(): queue.channel for queue in queues
         }
         self._blocked_on = set(bells.values())
-        (reply,) = await self.wire.call([[b"BLPOP", *bells, self._nudge_key, BLOCK_S]], BLOCK_S + PATIENCE)
+        try:
+            (reply,) = await self.wire.call([[b"BLPOP", *bells, self._nudge_key, BLOCK_S]], BLOCK_S + PATIENCE)
+        except ServerAway:
+            self._hints.update(self._blocked_on)  # a bell may have been cut off
+            self._blocked_on, self._nudged = None, False
+            raise
         heard_of, self._blocked_on, self._nudged = self._blocked_on, None, False
+        self._looked_at = time.monotonic()
         if isinstance(reply, Exception):
             raise NotNow(str(reply))
         if reply is None:
@@ -255,30 +276,30 @@ class BellReader:
             self._number += 1
             shard = queue.places[self.server.position]
             take = Take(self.server, shard, queue.channel, self.reader, self._number, most)
+            self._unanswered = (take, queue)
             queue.asking += most
-            records: list[bytes] = []
+            got = 0
             try:
-                left, records = await self._ask(take)
-            except BaseException:
-                self._abandoned(take)
-                raise
+                got = await self._ask(take, queue)
             finally:
                 queue.asking -= most
-                if len(records) < most and queue.need() > 0:
+                if got < most and queue.need() > 0:
                     self._still_wanted(queue)  # readers of other servers held back for this take
-            if not left:
-                self._hints.discard(queue.channel)
-            queue.put([Taken(self.server, shard, data) for data in records])
 
-    async def _ask(self, take: Take) -> tuple[bool, list[bytes]]:
-        pause = 0.02
-        while True:
-            try:
-                return await ask_take(self.process, self.wire, take)
-            except (ServerAway, NotNow) as error:
-                mark_away(self.server, str(error))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 0.5)
+    async def _ask(self, take: Take, queue: Queue) -> int:
+        """Ask for a take and hand out what it gives; returns how many messages that were.
+
+        While its server is away the take stays unanswered, and nobody waits for it: receivers may be served by other
+        servers meanwhile, and what they don't need any more goes back.
+
+        :raises ServerAway, NotNow: ask again later.
+        """
+        left, records = await ask_take(self.process, self.wire, take)
+        self._unanswered = None
+        if not left:
+            self._hints.discard(queue.channel)
+        queue.put([Taken(take.server, take.shard, data) for data in records])
+        return len(records)
 
 
 async def ask_take(process: Process, wire: Wire, take: Take) -> tuple[bool, list[bytes]]:

@@ -530,7 +530,12 @@ def _in_loop(engine: Engine, action: Callable[[], None]) -> None:
 
 async def _put_front(engine: Engine, shard: int, channel: str, items: list[Taken]) -> None:
     head = (channel, int(engine.process.common.expiry * 1000), 0, "front")
-    await asyncio.gather(*(engine.call("push", shard, "q", channel, head, (item.data,), held=True) for item in items))
+    # The last one given is the first to be taken, also where several give-backs travel in one call.
+    pushes = [
+        engine.call("push", shard, "q", channel, head, (item.data,), size=len(item.data), held=True)
+        for item in reversed(items)
+    ]
+    await asyncio.gather(*pushes)
 
 
 async def _ring(engine: Engine, shard: int, channel: str) -> None:

@@ -7,8 +7,6 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-NAMES = ("ack", "beat", "bye", "direct", "flush", "group", "join", "leave", "nudge", "push", "ring", "take")
-
 
 class Script(NamedTuple):
     """A script's text and the digest that EVALSHA calls it by."""

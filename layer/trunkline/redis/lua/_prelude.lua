@@ -2,7 +2,8 @@
 -- derivation: all keys that a script touches carry the same hash tag.
 local base = string.sub(KEYS[2], 1, -7)
 local DEAD_AFTER = 5000 -- milliseconds without a beat
-local STORE_LIFE = 30000 -- milliseconds; three times the longest retry time
+local STORE_LIFE = 180000 -- milliseconds; three times the longest retry time that the configuration accepts
+local TAKEN_LIFE = 600000 -- milliseconds; how long a server may be away from a reader that waits for a take's reply
 
 local function clock()
   local t = redis.call('TIME')
@@ -29,31 +30,32 @@ end
 local function answer(sender, number, first, text)
   local store = base .. 's:' .. sender
   if first == '1' then redis.call('DEL', store) end
-  redis.call('HSET', store, 'n', number)
-  redis.call('HSET', store, number, text)
+  redis.call('HSET', store, 'n', number, number, text)
   redis.call('PEXPIRE', store, STORE_LIFE)
   return {'OK', text}
 end
 
--- While nobody's beat arrived for longer than a heartbeat's life, the server was away, not the processes.
+-- While nobody's beat arrived for longer than a heartbeat's life, the server was away, not the processes. Each gap is
+-- forgiven once: where nobody else beats, a process that died stays dead. Derives: procs, grace, graced.
 local function in_grace(now)
   if redis.call('EXISTS', base .. 'grace') == 1 then return true end
   local last = redis.call('ZREVRANGE', base .. 'procs', 0, 0, 'WITHSCORES')
   if last[2] and now - tonumber(last[2]) > DEAD_AFTER then
+    if redis.call('GET', base .. 'graced') == last[2] then return false end
     redis.call('SET', base .. 'grace', '1', 'PX', DEAD_AFTER)
+    redis.call('SET', base .. 'graced', last[2], 'PX', 86400000)
     return true
   end
   return false
 end
 
--- A process that ended leaves its groups, a thousand at a time. Derives: of:<process>, g:<group>.
--- Returns whether it has left all of them.
+-- A process that ended leaves its groups. Derives: of:<process>, g:<group>.
 local function leave_groups(process)
   local groups = base .. 'of:' .. process
-  for _, group in ipairs(redis.call('SPOP', groups, 1000)) do
+  for _, group in ipairs(redis.call('SMEMBERS', groups)) do
     redis.call('ZREM', base .. 'g:' .. group, 'p:' .. process)
   end
-  return redis.call('EXISTS', groups) == 0
+  redis.call('DEL', groups)
 end
 
 local function keep(key, life)

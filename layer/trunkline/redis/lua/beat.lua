@@ -1,9 +1,12 @@
 -- A process' heartbeat on a virtual shard, and the greeting of every new connection.
--- KEYS: procs, canary. Derives: epoch, grace, layout, adopted, in:<process>, cnt:<process>; of:<process> and g:<group>
+-- KEYS: procs, canary. Derives: epoch, grace, graced, layout, adopted, in:<process>, cnt:<process>; of:<process> and g:<group>
 -- of dead processes, a few of which it takes out of their groups.
 -- ARGV: known epoch id or '', epoch id to create, process or '', life of an inbox ms, layout's fingerprint.
 -- Returns OK, server's milliseconds, the epoch ("id:created:kind"), whether the process was known (1, 0), the layout.
 -- Race: a server that was away must not declare everybody dead when it returns; the first to notice sets a grace.
+-- A full server refuses a script whose first write needs memory. This one needs none, so a process can always greet
+-- the server, and then empty it.
+redis.call('DEL', KEYS[2])
 local now = clock()
 local epoch = redis.call('GET', base .. 'epoch')
 if epoch then
@@ -12,7 +15,11 @@ if epoch then
   if kind == 'flushing' and now - tonumber(made) > 15000 then epoch = false end
 end
 if not epoch then
-  epoch = ARGV[2] .. ':' .. string.format('%.0f', now) .. ':' .. (ARGV[1] == '' and 'start' or 'restart')
+  -- Who never knew another epoch can't tell a new server from one that lost everything; its age can.
+  local info = redis.pcall('INFO', 'server')
+  local age = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 60
+  local kind = (ARGV[1] ~= '' or age < 10) and 'restart' or 'start'
+  epoch = ARGV[2] .. ':' .. string.format('%.0f', now) .. ':' .. kind
   redis.call('SET', base .. 'epoch', epoch)
 end
 local known, process = 0, ARGV[3]
@@ -22,7 +29,8 @@ if process ~= '' then
   redis.call('ZADD', KEYS[1], now, process)
   if not grace then
     for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now - DEAD_AFTER, 'LIMIT', 0, 4)) do
-      if leave_groups(dead) then redis.call('ZREM', KEYS[1], dead) end
+      leave_groups(dead) -- in the same step as the next line: who returns is unknown and joins everything again
+      redis.call('ZREM', KEYS[1], dead)
     end
   end
   redis.call('HSET', base .. 'adopted', process, ARGV[1])

@@ -14,14 +14,17 @@ local swept = false
 -- Expired heads make room; their owner removes them as well, and whoever comes second counts nothing.
 local function drop_expired_heads()
   swept = true
-  for _, entry in ipairs(redis.call('XRANGE', inbox, '-', '+', 'COUNT', 100)) do
+  for _ = 1, 100 do -- one by one: they may be large, and mostly the first one lives
+    local entry = redis.call('XRANGE', inbox, '-', '+', 'COUNT', 1)[1]
+    if not entry then return end
     local record = entry[2][2]
     if tonumber(string.sub(record, 1, 13)) > now then return end
     redis.call('XDEL', inbox, entry[1])
     length = length - 1
     bytes = bytes - #record
     if string.sub(record, 15, 15) == 'd' then
-      redis.call('HINCRBY', counts, string.sub(record, 17, 16 + string.byte(record, 16)), -1)
+      local channel = string.sub(record, 17, 16 + string.byte(record, 16))
+      if redis.call('HINCRBY', counts, channel, -1) <= 0 then redis.call('HDEL', counts, channel) end
     end
   end
 end

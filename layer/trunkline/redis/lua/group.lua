@@ -1,5 +1,5 @@
 -- Send messages to a group: one record in the inbox of each live process that has members.
--- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, grace, in:<process>, cnt:<process>.
+-- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, grace, graced, in:<process>, cnt:<process>.
 -- ARGV: epoch, sender, number, first, expiry ms, most messages, most bytes, record...
 -- Returns OK and "<dropped inboxes>" followed by "\n<name>" for each normal channel in the group, to which the sender
 -- sends itself. Or EPOCH, LATE, or WAIT with the milliseconds until memberships have settled after a restart.
@@ -39,9 +39,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
       redis.call('HSET', counts, '=bytes', bytes)
       keep(inbox, expiry * 2)
       keep(counts, expiry * 2)
-    else
-      redis.call('ZREM', KEYS[1], member)
-    end
+    end -- a dead process is taken out of all its groups in one step, by the others' beats
   end
 end
 return answer(ARGV[2], ARGV[3], ARGV[4], dropped .. table.concat(names))

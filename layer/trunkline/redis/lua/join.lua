@@ -1,5 +1,6 @@
 -- Put a member into a group: a process ("p:<id>") or a name that the sender sends to ("n:<channel>").
--- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, of:<process>, in:<process>.
+-- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, of:<process>, in:<process>,
+-- cnt:<process>.
 -- ARGV: epoch, sender, number, first, member, life ms, process to count as alive or '', other process or '', control record.
 -- Returns OK and an empty text. Or EPOCH, LATE.
 -- Race: a process that joins before its first beat would be taken for dead; joining counts as one.
@@ -19,6 +20,8 @@ if ARGV[7] ~= '' and not redis.call('ZSCORE', base .. 'procs', ARGV[7]) then
 end
 if ARGV[8] ~= '' then
   redis.call('XADD', base .. 'in:' .. ARGV[8], '*', 'r', string.format('%013.0f', now + life) .. ARGV[9])
+  redis.call('HINCRBY', base .. 'cnt:' .. ARGV[8], '=bytes', #ARGV[9] + 13)
   keep(base .. 'in:' .. ARGV[8], 120000)
+  keep(base .. 'cnt:' .. ARGV[8], 120000)
 end
 return answer(ARGV[2], ARGV[3], ARGV[4], '')

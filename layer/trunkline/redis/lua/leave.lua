@@ -1,5 +1,6 @@
 -- Take a member out of a group, or tell another process to.
--- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, of:<process>, in:<process>.
+-- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, of:<process>, in:<process>,
+-- cnt:<process>.
 -- ARGV: epoch, sender, number, first, member or '', other process or '', control record.
 -- Returns OK and an empty text. Or EPOCH, LATE.
 -- Race: a later join of the same process; the caller sends joins and leaves of one group one after the other.
@@ -11,6 +12,8 @@ if string.sub(ARGV[5], 1, 2) == 'p:' then
 end
 if ARGV[6] ~= '' and redis.call('ZSCORE', KEYS[1], 'p:' .. ARGV[6]) then
   redis.call('XADD', base .. 'in:' .. ARGV[6], '*', 'r', string.format('%013.0f', clock() + 60000) .. ARGV[7])
+  redis.call('HINCRBY', base .. 'cnt:' .. ARGV[6], '=bytes', #ARGV[7] + 13)
   keep(base .. 'in:' .. ARGV[6], 120000)
+  keep(base .. 'cnt:' .. ARGV[6], 120000)
 end
 return answer(ARGV[2], ARGV[3], ARGV[4], '')

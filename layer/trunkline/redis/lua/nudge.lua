@@ -6,5 +6,5 @@
 local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
 if refusal then return refusal end
 if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], '1') end
-redis.call('PEXPIRE', KEYS[1], STORE_LIFE)
+redis.call('PEXPIRE', KEYS[1], TAKEN_LIFE)
 return answer(ARGV[2], ARGV[3], ARGV[4], '')

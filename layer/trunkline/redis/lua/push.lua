@@ -1,7 +1,7 @@
 -- Put messages into a queue, at its end, or back to its front as they came from there.
 -- KEYS: q:<channel>, canary. Derives: epoch, s:<sender>, bell:<channel>.
 -- ARGV: epoch, sender, number, first, channel, expiry ms, capacity, 'end' or 'front', record...
--- Records that go to the front bring their deadline along, and no capacity applies to them.
+-- Records that go to the front bring their deadline along, no capacity applies to them, and the last one given is first.
 -- Returns OK and one letter for each message: k kept, f full. Or EPOCH, LATE.
 -- Race: two senders at the last free place; a reader that looks between the append and the bell.
 local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
@@ -10,7 +10,7 @@ local queue, bell, now = KEYS[1], base .. 'bell:' .. ARGV[5], clock()
 local expiry, capacity = tonumber(ARGV[6]), tonumber(ARGV[7])
 local letters = {}
 if ARGV[8] == 'front' then
-  for i = #ARGV, 9, -1 do
+  for i = 9, #ARGV do
     redis.call('LPUSH', queue, ARGV[i])
     letters[#letters + 1] = 'k'
   end
