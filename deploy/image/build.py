@@ -33,8 +33,6 @@ DOCKERFILE = ROOT / "deploy" / "image" / "Dockerfile"
 BASE = f"trunkline-base:{SUITE}"
 REGISTRY_BASE = f"debian:{SUITE}-slim"
 REGISTRY_S = 30.0  # for a registry to begin to answer
-# What a base image carries of Debian's own sources, wherever it was made.
-OWN_SOURCES = Mirror("http://deb.debian.org/debian", "http://deb.debian.org/debian-security").sources()
 SLIM = "".join(f"path-exclude /usr/share/{name}/*\n" for name in ("doc", "man", "info", "locale", "lintian"))
 
 
@@ -105,6 +103,18 @@ def debootstrap(place: str) -> None:
         raise Trouble("".join(lines[-15:]) + "debootstrap failed; its last lines are above.")
 
 
+def own_sources() -> str:
+    """Debian's own mirrors, which debootstrap knows: what an image carries, wherever it was made.
+
+    :raises Trouble: without debootstrap.
+    """
+    path = shutil.which("debootstrap") or "/usr/sbin/debootstrap"
+    found = re.search(r'^DEF_MIRROR="(\S+)"', Path(path).read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise Trouble(f"{path} names no mirror of Debian's own.")
+    return Mirror(found[1], f"{found[1]}-security").sources()
+
+
 def finish(place: Path) -> None:
     """What the machine lent for the making goes, and what no container reads."""
     script = f"""
@@ -118,7 +128,7 @@ def finish(place: Path) -> None:
         printf '%s' "$0" >etc/dpkg/dpkg.cfg.d/slim
         echo 'APT::Install-Recommends "false";' >etc/apt/apt.conf.d/slim
     """
-    answer = subprocess.run([*rights(), "sh", "-c", script, SLIM], input=OWN_SOURCES, text=True)
+    answer = subprocess.run([*rights(), "sh", "-c", script, SLIM], input=own_sources(), text=True)
     if answer.returncode != 0:
         raise Trouble("The base could not be tidied up; the reason is above.")
 
