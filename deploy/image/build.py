@@ -108,10 +108,11 @@ def own_sources() -> str:
 
     :raises Trouble: without debootstrap.
     """
-    path = shutil.which("debootstrap") or "/usr/sbin/debootstrap"
-    found = re.search(r'^DEF_MIRROR="(\S+)"', Path(path).read_text(encoding="utf-8"), re.MULTILINE)
+    path = Path(shutil.which("debootstrap") or "/usr/sbin/debootstrap")
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = re.search(r'^DEF_MIRROR="(\S+)"', text, re.MULTILINE)
     if found is None:
-        raise Trouble(f"{path} names no mirror of Debian's own.")
+        raise Trouble(f"{path} is missing, or names no mirror of Debian's own.")
     return Mirror(found[1], f"{found[1]}-security").sources()
 
 

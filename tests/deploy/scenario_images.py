@@ -50,7 +50,10 @@ def test_no_secret_of_the_build_is_left(image: str) -> None:
     assert inside(image, "sh", "-c", look) == ""
     history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
     environment = json.loads(docker("image", "inspect", image))[0]["Config"]["Env"] or []
-    own = set(build.own_sources().split())
+    try:
+        own = set(build.own_sources().split())
+    except build.Trouble:  # no debootstrap: the base came from a registry
+        own = set()
     # Addresses that this machine uses and a Debian image wouldn't: its mirror, its package index.
     private = {word for word in build.apt_sources().decode().split() if "://" in word} - own
     private |= {word for word in build.pip_conf().decode().split() if "://" in word}
