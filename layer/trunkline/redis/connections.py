@@ -270,8 +270,7 @@ class Wire:
         raw = getattr(self._socket, "_sock", None)
         if raw is not None:
             raw.close()
-        if hasattr(self._transport, "_sock"):
-            setattr(self._transport, "_sock", None)  # noqa: B010
+        _forget_transport(self._transport)
         self._connection._reader = self._connection._writer = None
         self._transport = self._replies = self._socket = None
 
@@ -282,6 +281,15 @@ class Wire:
             await self._connection.disconnect(nowait=True)
         except Exception:  # a connection that fails to close is closed all the same
             pass
+
+
+def _forget_transport(transport: asyncio.WriteTransport | None) -> None:
+    """Count a transport of a closed event loop, which can't be closed any more, as closed: its end warns of nothing."""
+    under_tls = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    for each in (transport, under_tls):
+        for name, value in (("_closing", True), ("_closed", True), ("_sock", None)):
+            if hasattr(each, name):
+                setattr(each, name, value)
 
 
 def _judge(text: str) -> Exception:

@@ -237,4 +237,6 @@ class Engine:
             bells.abandon()
         for queue in self._queues.values():
             if queue.items:
-                self._cold.give_back(queue.channel, list(queue.items))
+                items = list(queue.items)
+                queue.items.clear()  # whoever still holds the queue must not give them back again
+                self._cold.give_back(queue.channel, items)
