@@ -28,6 +28,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "ASGI_APPLICATION": "chatsite.asgi:application",
         "CHANNEL_LAYERS_BACKEND": "trunkline.IPCChannelLayer",
         "CHAT_DATA_DIR": str(tmp_path / "data"),
+        "DJANGO_DEBUG": "1",  # serves static files that nobody collected
         "TRUNKLINE_IPC_DIR": str(tmp_path / "ipc"),
         "TRUNKLINE_HEALTH_FILE": str(tmp_path / "health"),
         "TRUNKLINE_PORT": str(port),

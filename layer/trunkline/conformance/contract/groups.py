@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from channels.exceptions import ChannelFull
 
 from trunkline.conformance.api import ChannelLayer
 from trunkline.conformance.contract.base import Contract, LayerMaker, requires
@@ -117,6 +118,12 @@ class Groups(Contract):
         await layer.group_add(group, name)
         for number in range(10):
             await within(layer.group_send(group, numbered(number)))
+        try:  # what is received before the last of them has come makes room for it
+            other = await layer.new_channel()
+            await layer.send(other, numbered(10))
+            assert await receive(layer, other) == numbered(10)
+        except ChannelFull:  # a layer whose channels share one count has counted them all
+            pass
         assert numbers(await receive_many(layer, name, 2)) == [0, 1]
         await assert_silent(layer, name)
 
