@@ -57,12 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as exc:
         print(f"trunkline: {exc}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _run(command: str, process: str) -> int:
     if command == "config":
         for line in describe(os.environ):
             print(line)
+        sys.stdout.flush()
     elif command == "health":
         problem = (daphne_problem if process == "daphne" else worker_problem)(os.environ)
         if problem:

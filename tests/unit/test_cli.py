@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from trunkline import __version__
@@ -58,3 +62,13 @@ def test_a_wrong_environment_is_one_sentence_and_exit_code_1(
     assert captured.err.startswith("trunkline: ")
     assert "capacity" in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    environ = {**os.environ, "CHANNEL_LAYERS_BACKEND": "trunkline.IPCChannelLayer"}
+    command = [sys.executable, "-m", "trunkline", "config"]
+    ended = subprocess.run(command, env=environ, stdout=writing, stderr=subprocess.PIPE, timeout=30)
+    os.close(writing)
+    assert ended.stderr == b""

@@ -21,7 +21,7 @@ from trunkline.redis.process import Process, Server, Token, new_id
 from trunkline.redis.ring import VIRTUAL_SHARDS
 from trunkline.redis.scripts import script
 
-PATIENCE = 3.0  # seconds for the replies of a pipeline; then the connection counts as broken, and a new one is tried
+PATIENCE = 3.0  # seconds in which nothing moves; then the connection counts as broken, and a new one is tried
 MOST_WAITING = 10_000  # operations that wait for one server before further ones are refused at once
 MOST_BYTES = 8 * 1024 * 1024  # bodies in one pipeline
 MOST_OPERATIONS = 2_000  # operations in one pipeline

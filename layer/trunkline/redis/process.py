@@ -44,10 +44,6 @@ class Server:
     problem: str = ""
     layout_reported: bool = False
 
-    def now_ms(self) -> float:
-        """The server's clock in milliseconds, as this process knows it."""
-        return time.monotonic() * 1000 + (self.offset or 0.0)
-
     def local(self, deadline_ms: float) -> float:
         """A time of the server's clock in monotonic seconds of this machine."""
         return (deadline_ms - (self.offset or 0.0)) / 1000
