@@ -20,39 +20,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from trunkline.config import Endpoint
+from trunkline.redis.replies import Arg, Replies, ServerAway
 
 CONNECT_TIMEOUT = 3.0  # seconds; a server that takes longer is treated as away, and tried again
 
 GREETING_TIMEOUT = 2 * CONNECT_TIMEOUT  # seconds, connecting and authenticating together
-
-Arg = bytes | str | int
-
-
-class ServerAway(Exception):
-    """The connection broke, or no reply came in time: what was asked may or may not have been done."""
-
-
-class NotNow(Exception):
-    """The server answered that it can't at the moment (loading, read-only, out of memory): nothing was done."""
-
-
-class UnknownScript(Exception):
-    """The server does not have the script (it restarted, or SCRIPT FLUSH): nothing was done."""
-
-
-class Refused(Exception):
-    """Any other error reply: a command that this server doesn't know or doesn't allow us, a script's own error."""
-
-
-# What error replies begin with (or, from older servers, hold within a script's error) after which a later attempt can
-# succeed, and which guarantee that nothing was executed.
-_NOT_NOW = (
-    "ASK ", "BUSY ", "CLUSTERDOWN ", "LOADING ", "MASTERDOWN ", "MISCONF ", "NOAUTH ", "NOREPLICAS ", "OOM ",
-    "READONLY ", "TRYAGAIN ", "max number of clients reached",
-)  # fmt: skip
-
-# What a server says that was a primary and is a replica now; another may have taken its name or its address.
-_DEMOTED = ("READONLY ", "MASTERDOWN ", "UNBLOCKED ")
 
 _wires: weakref.WeakSet[Wire] = weakref.WeakSet()
 
@@ -94,66 +66,11 @@ def _make(endpoint: Endpoint) -> AbstractConnection:
     return SSLConnection(**options) if endpoint.transport == "tls" else Connection(**options)
 
 
-class _Replies(asyncio.Protocol):
-    """The receiving end of a connection: collects the replies of one pipeline at a time.
-
-    :ivar lost: why the connection can't be used any more; ``None`` while it can.
-    :ivar progress: whether something came since this was last set to ``False``.
-    :ivar demoted: whether the server said that it is a replica now: behind the same address there may be another.
-    """
-
-    def __init__(self) -> None:
-        self.lost: Exception | None = None
-        self.progress = False
-        self.demoted = False
-        self._reader = hiredis.Reader(replyError=self._error)
-        self._replies: list[Any] = []
-        self._wanted = 0
-        self._complete: asyncio.Future[list[Any]] | None = None
-
-    def expect(self, count: int) -> asyncio.Future[list[Any]]:
-        """The future of the next ``count`` replies."""
-        self._wanted = count
-        self._complete = asyncio.get_running_loop().create_future()
-        return self._complete
-
-    def _error(self, text: str) -> Exception:
-        self.demoted = self.demoted or text.startswith(_DEMOTED) or " READONLY " in text or "-READONLY " in text
-        return _judge(text)
-
-    def data_received(self, data: bytes) -> None:
-        self.progress = True
-        try:
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
-                self._replies.append(reply)
-        except hiredis.HiredisError as error:
-            self._fail(error)
-            return
-        if self._complete is None:
-            if self._replies:
-                self._fail(ConnectionError("the server sent what nobody asked for"))
-        elif len(self._replies) == self._wanted:
-            replies, complete = self._replies, self._complete
-            self._replies, self._complete, self._wanted = [], None, 0
-            if not complete.done():
-                complete.set_result(replies)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exc or ConnectionError("the connection was closed"))
-
-    def _fail(self, error: Exception) -> None:
-        self.lost = self.lost or error
-        complete, self._complete = self._complete, None
-        if complete is not None and not complete.done():
-            complete.set_exception(error)
-
-
 class _Patience:
     """Calls ``end`` when for so many seconds nothing moved in either direction: a slow way is no broken one."""
 
     def __init__(
-        self, seconds: float, replies: _Replies, transport: asyncio.WriteTransport, end: Callable[[], None]
+        self, seconds: float, replies: Replies, transport: asyncio.WriteTransport, end: Callable[[], None]
     ) -> None:
         self._seconds, self._replies, self._transport, self._end = seconds, replies, transport, end
         self._unsent = -1  # unknown: what is being written now counts as movement
@@ -182,7 +99,7 @@ class Wire:
         self.endpoint = endpoint
         self._connection = _make(endpoint)
         self._transport: asyncio.WriteTransport | None = None
-        self._replies: _Replies | None = None
+        self._replies: Replies | None = None
         self._socket: Any = None  # as the transport gives it away: its fileno() is -1 once it is closed
         _wires.add(self)
 
@@ -224,7 +141,7 @@ class Wire:
             reason = str(error or "") or (type(error).__name__ if error else f"no greeting in {GREETING_TIMEOUT:g} s")
             raise ServerAway(f"{self.endpoint.label}: {reason}") from error
         self._socket = writer.get_extra_info("socket")
-        self._transport, self._replies = writer.transport, _Replies()
+        self._transport, self._replies = writer.transport, Replies()
         writer.transport.set_protocol(self._replies)
 
     async def call(self, commands: Sequence[Sequence[Arg]], patience: float) -> list[Any]:
@@ -290,12 +207,3 @@ def _forget_transport(transport: asyncio.WriteTransport | None) -> None:
         for name, value in (("_closing", True), ("_closed", True), ("_sock", None)):
             if hasattr(each, name):
                 setattr(each, name, value)
-
-
-def _judge(text: str) -> Exception:
-    """The error for the text of an error reply."""
-    if text.startswith("NOSCRIPT "):
-        return UnknownScript(text)
-    if text.startswith(_NOT_NOW) or any(f" {sign}" in text or f"-{sign}" in text for sign in _NOT_NOW):
-        return NotNow(text)
-    return Refused(text)

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from trunkline.codec import DIRECT, Record, pack_record
 from trunkline.errors import ChannelFull, LayerUnavailable
 from trunkline.names import Address
-from trunkline.redis.connections import Arg
 from trunkline.redis.inbox import InboxReader
 from trunkline.redis.pipeline import Operation, Pipe
 from trunkline.redis.process import INBOX_BYTES, Process, Server
 from trunkline.redis.queue import BellReader, Queue, Take, Taken
+from trunkline.redis.replies import Arg
 
 
 class ColdPath(Protocol):
@@ -240,3 +240,6 @@ class Engine:
                 items = list(queue.items)
                 queue.items.clear()  # whoever still holds the queue must not give them back again
                 self._cold.give_back(queue.channel, items)
+
+
+Work = Callable[[Engine], Coroutine[Any, Any, None]]  # what an engine's loop is asked to do

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from trunkline.errors import LayerUnavailable
-from trunkline.redis.connections import Arg, NotNow, ServerAway, Wire
-from trunkline.redis.pipeline import PATIENCE, greet, greet_shards, load_scripts
+from trunkline.redis.connections import Wire
+from trunkline.redis.greeting import PATIENCE, greet, greet_shards, load_scripts
 from trunkline.redis.process import Process, Server, new_id
+from trunkline.redis.replies import Arg, NotNow, ServerAway
 from trunkline.redis.scripts import script
 
 KEPT = (b"epoch", b"layout", b"procs", b"grace", b"graced")  # what tells processes of each other stays

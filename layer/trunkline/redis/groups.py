@@ -18,9 +18,9 @@ import ormsgpack
 
 from trunkline.codec import CONTROL, GROUP, Record, pack_record
 from trunkline.names import Address
-from trunkline.redis.connections import Arg
 from trunkline.redis.engine import Engine
 from trunkline.redis.process import INBOX_BYTES, Membership, Process
+from trunkline.redis.replies import Arg
 from trunkline.redis.ring import VIRTUAL_SHARDS
 
 REFRESH = 0.1  # of group_expiry: how old the server's entry of this process may get before a join renews it

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from trunkline.codec import CONTROL, DIRECT, Record, unpack_record
-from trunkline.redis.connections import Arg, NotNow, ServerAway, Wire
-from trunkline.redis.pipeline import greet, mark_away
+from trunkline.redis.connections import Wire
+from trunkline.redis.greeting import greet, mark_away
 from trunkline.redis.process import Process, Server, Token
+from trunkline.redis.replies import Arg, NotNow, ServerAway
 
 BLOCK_MS = 20_000  # a blocked read is bounded, so that a half-open connection is noticed
 PATIENCE = BLOCK_MS / 1000 + 3.0  # seconds

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from trunkline.redis.connections import Arg, NotNow, ServerAway, Wire
-from trunkline.redis.pipeline import greet, greet_shards, load_scripts, mark_away
+from trunkline.redis.connections import Wire
+from trunkline.redis.greeting import greet, greet_shards, load_scripts, mark_away
 from trunkline.redis.process import Process, Server
+from trunkline.redis.replies import Arg, NotNow, ServerAway
 from trunkline.redis.scripts import script
 
 LEAVE_WITHIN = 1.0  # seconds to say goodbye; who did not will be taken for dead

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from trunkline.codec import unpack_record
 from trunkline.mailbox import Waiter, wake_one
-from trunkline.redis.connections import Arg, NotNow, ServerAway, UnknownScript, Wire
-from trunkline.redis.pipeline import PATIENCE, greet, load_scripts, mark_away
+from trunkline.redis.connections import Wire
+from trunkline.redis.greeting import PATIENCE, greet, load_scripts, mark_away
 from trunkline.redis.process import Process, Server, new_id
+from trunkline.redis.replies import Arg, NotNow, ServerAway, UnknownScript
 from trunkline.redis.scripts import script
 
 LOOK_EVERY = 0.05  # seconds at most between two looks at a channel that is wanted, while others are busy

@@ -16,30 +16,24 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from trunkline.codec import Record
 from trunkline.errors import LayerUnavailable
-from trunkline.redis.connections import NotNow, ServerAway, Wire
-from trunkline.redis.engine import Engine
+from trunkline.redis.closed import finalize
+from trunkline.redis.engine import Engine, Work
 from trunkline.redis.groups import Groups
+from trunkline.redis.handback import HandBack
 from trunkline.redis.liveness import Heart
-from trunkline.redis.process import Process, Server
-from trunkline.redis.queue import Take, Taken, ask_take
+from trunkline.redis.process import Process
 
 T = TypeVar("T")
 
 SETTLED = 1.0  # seconds; an event loop that is still in use after them gets connections of its own
 SETTLED_USES = 16  # the same sooner for the main thread's, of which there is only one at a time
 
-TAKE_KEPT = 600.0  # seconds for which a server keeps what a take gave; TAKEN_LIFE in the scripts
 CLOSE_WITHIN = 3.0  # seconds that close() waits for the other event loops, and the end for work under way
 LATE_WITHIN = 10.0  # seconds for what a busy event loop hands over after close()
-
-Work = Callable[[Engine], Coroutine[Any, Any, None]]
-
-_OURS = Path(__file__).parent
 
 
 class _Seen:
@@ -88,6 +82,7 @@ class Runtime:
         self._reactor: Engine | None = None
         self._late: list[tuple[Work, concurrent.futures.Future[None]]] = []
         self._late_thread: threading.Thread | None = None
+        self._hand = HandBack(process, self.background)
         process.ack_soon = self._ack_soon
         process.lost_memberships = self._restore
 
@@ -128,7 +123,7 @@ class Runtime:
     def _promote(self, loop: asyncio.AbstractEventLoop) -> Engine:
         self.reactor()
         self._notice_closed()
-        engine = Engine(self.process, loop, self)
+        engine = Engine(self.process, loop, self._hand)
         retired: concurrent.futures.Future[None] = concurrent.futures.Future()
         retired.set_running_or_notify_cancel()  # who waits for it can't cancel it
         guard = loop.create_task(self._guard(engine, retired), name="trunkline guard")
@@ -205,7 +200,7 @@ class Runtime:
         with self._lock:
             abandoned, self._abandoned = self._abandoned, []
         for found in abandoned:
-            _finalize(found.engine.loop)
+            finalize(found.engine.loop)
         home = self._home
         if home is not None and not home.loop.is_running():
             self._leave_home(home)
@@ -263,7 +258,7 @@ class Runtime:
 
     async def _main(self, starting: concurrent.futures.Future[Engine]) -> None:
         loop = asyncio.get_running_loop()
-        engine = Engine(self.process, loop, self)
+        engine = Engine(self.process, loop, self._hand)
         stop = self._stop = asyncio.Event()
         heart = Heart(self.process, self._check, lambda: engine.acknowledge(True))
         with self._lock:
@@ -344,7 +339,7 @@ class Runtime:
 
     async def _finish_late(self) -> None:
         """Do what comes after the reactor's end: a loop that was busy during ``close()`` gives back what it took."""
-        engine = Engine(self.process, asyncio.get_running_loop(), self)
+        engine = Engine(self.process, asyncio.get_running_loop(), self._hand)
         try:
             while True:
                 with self._lock:
@@ -376,49 +371,6 @@ class Runtime:
         reactor = self._reactor
         if reactor is not None:
             _in_loop(reactor, lambda: reactor.acknowledge(urgent))
-
-    def give_back(self, channel: str, taken: list[Taken]) -> list[tuple[int, concurrent.futures.Future[None]]]:
-        """Put messages back to the front of their queues, in order; a future for each server, by position."""
-        places: dict[tuple[int, int], list[Taken]] = {}
-        for item in taken:
-            places.setdefault((item.server.position, item.shard), []).append(item)
-        return [
-            (position, self.background(partial(_put_front, shard=shard, channel=channel, items=items), late=True))
-            for (position, shard), items in places.items()
-        ]
-
-    def finish_take(self, take: Take) -> None:
-        """Ask again for a take whose reply a closing loop did not see, and put the messages back.
-
-        It goes on for as long as the server is away, and then for as long as the server may know the answer.
-        """
-
-        async def finish(engine: Engine) -> None:
-            wire = Wire(self.process.options.hosts[take.server.position])
-            until, pause = None, 0.05
-            try:
-                while until is None or time.monotonic() < until:
-                    try:
-                        _, records = await ask_take(self.process, wire, take)
-                    except (ServerAway, NotNow) as error:
-                        if isinstance(error, ServerAway):
-                            until = None
-                        elif until is None:
-                            until = time.monotonic() + TAKE_KEPT
-                        await asyncio.sleep(pause)
-                        pause = min(pause * 2, 1.0)
-                        continue
-                    if records:
-                        self.give_back(take.channel, [Taken(take.server, take.shard, data) for data in records])
-                    return
-            finally:
-                await wire.close()
-
-        self.background(finish, late=True)
-
-    def ring(self, server: Server, shard: int, channel: str) -> None:
-        """Ring a bell again that was heard in vain."""
-        self.background(lambda engine: _ring(engine, shard, channel), late=True)
 
     # -- the end
 
@@ -467,7 +419,7 @@ class Runtime:
                     if self._engines.pop(found.engine.loop, None) is None:
                         continue
                 found.engine.abandon()
-                _finalize(found.engine.loop)
+                finalize(found.engine.loop)
         return next((found for found in engines if found.engine.loop is running), None), others
 
     def stop(self) -> threading.Thread | None:
@@ -494,30 +446,6 @@ class Runtime:
             thread.join(timeout=3.0)
 
 
-def _finalize(loop: asyncio.AbstractEventLoop) -> None:
-    """End the layer's own tasks of a closed loop, now and silently, rather than when the collector finds them."""
-    ours = [task for task in asyncio.all_tasks(loop) if _is_ours(task)]
-    for task in ours:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-    for task in ours:
-        for _ in range(10):
-            try:
-                task.get_coro().close()
-                break
-            except Exception:  # it asked for the closed loop, or waits for something in its clean-up
-                continue
-
-
-def _is_ours(task: asyncio.Task[Any]) -> bool:
-    coroutine = task.get_coro()
-    code = getattr(coroutine, "cr_code", None)
-    if code is not None and Path(code.co_filename).parent == _OURS:
-        return True
-    return (
-        getattr(coroutine, "__qualname__", "") == "AbstractConnection.connect"
-    )  # redis-py's; Wire.connect makes it a task
-
-
 def _in_loop(engine: Engine, action: Callable[[], None]) -> None:
     if asyncio._get_running_loop() is engine.loop:
         action()
@@ -526,17 +454,3 @@ def _in_loop(engine: Engine, action: Callable[[], None]) -> None:
         engine.loop.call_soon_threadsafe(action)
     except RuntimeError:  # its loop closed without a word
         pass
-
-
-async def _put_front(engine: Engine, shard: int, channel: str, items: list[Taken]) -> None:
-    head = (channel, int(engine.process.common.expiry * 1000), 0, "front")
-    # The last one given is the first to be taken, also where several give-backs travel in one call.
-    pushes = [
-        engine.call("push", shard, "q", channel, head, (item.data,), size=len(item.data), held=True)
-        for item in reversed(items)
-    ]
-    await asyncio.gather(*pushes)
-
-
-async def _ring(engine: Engine, shard: int, channel: str) -> None:
-    await engine.call("ring", shard, "q", channel, (channel,), held=True)

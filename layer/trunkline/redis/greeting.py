@@ -1,0 +1,100 @@
+"""Greeting a server: connecting, beating, the scripts that it lacks, its epochs, and whether it is away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from trunkline.redis.connections import Wire
+from trunkline.redis.process import Process, Server, new_id
+from trunkline.redis.replies import NotNow, UnknownScript
+from trunkline.redis.scripts import script
+
+PATIENCE = 3.0  # seconds in which nothing moves; then the connection counts as broken, and a new one is tried
+
+
+async def load_scripts(wire: Wire, names: Iterable[str]) -> None:
+    """Load scripts into the server that ``wire`` is connected to.
+
+    :raises ServerAway: if the connection breaks.
+    :raises NotNow: if the server doesn't take them.
+    """
+    for reply in await wire.call([[b"SCRIPT", b"LOAD", script(name).text] for name in names], PATIENCE):
+        if isinstance(reply, Exception):
+            raise NotNow(str(reply))
+
+
+async def greet(process: Process, server: Server, wire: Wire) -> None:
+    """Connect, load the scripts and learn the epochs; marks the server as back.
+
+    :raises ServerAway: if it can't be reached.
+    :raises NotNow: if it can't serve at the moment.
+    """
+    await wire.connect()
+    try:
+        await greet_shards(process, server, wire)
+    except NotNow:
+        await wire.close()  # a connection that wasn't greeted must not look like one that was
+        raise
+
+
+async def greet_shards(process: Process, server: Server, wire: Wire) -> None:
+    """Beat on every virtual shard of a server: liveness, its clock, its epochs, its layout.
+
+    :raises ServerAway, NotNow: as ``greet``.
+    """
+    beat = script("beat")
+    shards = process.ring.owned[server.position]
+    ident = process.id if process.present else ""
+    for _ in range(2):
+        asked = time.monotonic()
+        replies = await wire.call(
+            [
+                [
+                    b"EVALSHA", beat.sha, 2, process.keys.key(shard, "procs"), process.keys.canary(shard),
+                    process.epochs[shard], new_id(), ident, process.inbox_life, process.ring.fingerprint,
+                ]
+                for shard in shards
+            ],
+            PATIENCE,
+        )  # fmt: skip
+        if not any(isinstance(reply, UnknownScript) for reply in replies):
+            break
+        await load_scripts(wire, {"beat"})  # the others when they are missed: a weak line gets one through
+    answered = time.monotonic()
+    for shard, reply in zip(shards, replies, strict=True):
+        if isinstance(reply, NotNow):
+            raise reply
+        if isinstance(reply, Exception):
+            raise NotNow(str(reply))
+        server.offset = int(reply[1]) - (asked + answered) * 500
+        before = process.epochs[shard]
+        process.adopt(shard, reply[2].decode())
+        if ident and before == process.epochs[shard] and not reply[3]:
+            process.lost_memberships(shard)  # we were taken for dead meanwhile
+        layout = reply[4].decode()
+        if layout != process.ring.fingerprint and not server.layout_reported:
+            server.layout_reported = True
+            process.warn(
+                "layout",
+                "%s holds the names of a layer with another list of hosts (%s, here %s): processes with different "
+                "`hosts` do not find each other's channels; give all of them the same list, in the same order.",
+                server.label,
+                layout,
+                process.ring.fingerprint,
+                level=40,
+            )
+    mark_back(server)
+
+
+def mark_away(server: Server, problem: str) -> None:
+    """Remember since when a server can't be used."""
+    server.problem = problem
+    if server.away_since is None:
+        server.away_since = time.monotonic()
+
+
+def mark_back(server: Server) -> None:
+    """The server answers again."""
+    server.away_since = None
+    server.problem = ""

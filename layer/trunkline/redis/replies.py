@@ -1,0 +1,101 @@
+"""What a server answers: the four errors of a connection, and the protocol that collects the replies of a pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import hiredis
+
+Arg = bytes | str | int
+
+
+class ServerAway(Exception):
+    """The connection broke, or no reply came in time: what was asked may or may not have been done."""
+
+
+class NotNow(Exception):
+    """The server answered that it can't at the moment (loading, read-only, out of memory): nothing was done."""
+
+
+class UnknownScript(Exception):
+    """The server does not have the script (it restarted, or SCRIPT FLUSH): nothing was done."""
+
+
+class Refused(Exception):
+    """Any other error reply: a command that this server doesn't know or doesn't allow us, a script's own error."""
+
+
+# What error replies begin with (or, from older servers, hold within a script's error) after which a later attempt can
+# succeed, and which guarantee that nothing was executed.
+_NOT_NOW = (
+    "ASK ", "BUSY ", "CLUSTERDOWN ", "LOADING ", "MASTERDOWN ", "MISCONF ", "NOAUTH ", "NOREPLICAS ", "OOM ",
+    "READONLY ", "TRYAGAIN ", "max number of clients reached",
+)  # fmt: skip
+
+# What a server says that was a primary and is a replica now; another may have taken its name or its address.
+_DEMOTED = ("READONLY ", "MASTERDOWN ", "UNBLOCKED ")
+
+
+def judge(text: str) -> Exception:
+    """The error for the text of an error reply."""
+    if text.startswith("NOSCRIPT "):
+        return UnknownScript(text)
+    if text.startswith(_NOT_NOW) or any(f" {sign}" in text or f"-{sign}" in text for sign in _NOT_NOW):
+        return NotNow(text)
+    return Refused(text)
+
+
+class Replies(asyncio.Protocol):
+    """The receiving end of a connection: collects the replies of one pipeline at a time.
+
+    :ivar lost: why the connection can't be used any more; ``None`` while it can.
+    :ivar progress: whether something came since this was last set to ``False``.
+    :ivar demoted: whether the server said that it is a replica now: behind the same address there may be another.
+    """
+
+    def __init__(self) -> None:
+        self.lost: Exception | None = None
+        self.progress = False
+        self.demoted = False
+        self._reader = hiredis.Reader(replyError=self._error)
+        self._replies: list[Any] = []
+        self._wanted = 0
+        self._complete: asyncio.Future[list[Any]] | None = None
+
+    def expect(self, count: int) -> asyncio.Future[list[Any]]:
+        """The future of the next ``count`` replies."""
+        self._wanted = count
+        self._complete = asyncio.get_running_loop().create_future()
+        return self._complete
+
+    def _error(self, text: str) -> Exception:
+        self.demoted = self.demoted or text.startswith(_DEMOTED) or " READONLY " in text or "-READONLY " in text
+        return judge(text)
+
+    def data_received(self, data: bytes) -> None:
+        self.progress = True
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                self._replies.append(reply)
+        except hiredis.HiredisError as error:
+            self._fail(error)
+            return
+        if self._complete is None:
+            if self._replies:
+                self._fail(ConnectionError("the server sent what nobody asked for"))
+        elif len(self._replies) == self._wanted:
+            replies, complete = self._replies, self._complete
+            self._replies, self._complete, self._wanted = [], None, 0
+            if not complete.done():
+                complete.set_result(replies)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc or ConnectionError("the connection was closed"))
+
+    def _fail(self, error: Exception) -> None:
+        self.lost = self.lost or error
+        complete, self._complete = self._complete, None
+        if complete is not None and not complete.done():
+            complete.set_exception(error)
