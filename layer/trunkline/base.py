@@ -20,12 +20,13 @@ import os
 import secrets
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from channels.layers import BaseChannelLayer
 
 from trunkline import errors, names
-from trunkline.codec import encode
+from trunkline.codec import decode, encode
 from trunkline.config import CommonOptions
 from trunkline.stats import Counters, LimitedLog
 
@@ -38,6 +39,8 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
     :ivar expiry: seconds after which an unread message is gone.
     :ivar group_expiry: seconds after its last ``group_add`` at which a membership ends.
     :ivar capacity: unread messages per channel where ``channel_capacity`` says nothing else.
+    :ivar encode: a message to bytes; see ``trunkline.codec.encode``.
+    :ivar decode: and back; see ``trunkline.codec.decode``.
     :ivar counters: what this object has counted in this process.
     """
 
@@ -54,6 +57,8 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         self.capacity = common.capacity
         self.channel_capacity = common.channel_capacity
         self.counters = Counters()
+        self.encode: Callable[[object], bytes] = encode
+        self.decode: Callable[[bytes], dict[str, Any]] = decode
         self._warn = LimitedLog(logger, time.monotonic)
         self._identity = ""
         self._identity_pid = 0
@@ -112,10 +117,6 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
             group,
             count,
         )
-
-    def encoded(self, message: object) -> bytes:
-        """See ``trunkline.codec.encode``."""
-        return encode(message)
 
     @abstractmethod
     async def send(self, channel: str, message: dict[str, Any]) -> None:

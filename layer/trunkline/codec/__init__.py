@@ -2,6 +2,7 @@
 
 from trunkline.codec.message import MAX_MESSAGE_BYTES, decode, encode
 from trunkline.codec.record import CONTROL, DIRECT, GROUP, Record, pack_record, unpack_record
+from trunkline.codec.records import Records
 
 __all__ = [
     "CONTROL",
@@ -9,6 +10,7 @@ __all__ = [
     "GROUP",
     "MAX_MESSAGE_BYTES",
     "Record",
+    "Records",
     "decode",
     "encode",
     "pack_record",

@@ -8,7 +8,6 @@ from typing import Any
 
 from trunkline import names
 from trunkline.base import ChannelLayer, logger
-from trunkline.codec import decode, encode
 from trunkline.config import ipc_options
 from trunkline.errors import ChannelFull
 from trunkline.ipc.environment import StoreFull
@@ -49,7 +48,7 @@ class IPCChannelLayer(ChannelLayer):
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         if channel.__class__ is not str or channel not in self._checked:
             self._check(channel)
-        body = encode(message)
+        body = self.encode(message)
         now = time.monotonic_ns()
         if now > self._turn_ends:
             await self._turn(now)
@@ -72,7 +71,7 @@ class IPCChannelLayer(ChannelLayer):
             _, body = await self._participant().receive_any(address.head)
         else:
             body = await self._participant().receive(channel, address)
-        return decode(body)
+        return self.decode(body)
 
     async def receive_named(self, prefix: str) -> tuple[str, dict[str, Any]]:
         address = self._address(prefix)
@@ -82,7 +81,7 @@ class IPCChannelLayer(ChannelLayer):
             )
         await self._turn(time.monotonic_ns())
         name, body = await self._participant().receive_any(address.head)
-        return name, decode(body)
+        return name, self.decode(body)
 
     async def group_add(self, group: str, channel: str) -> None:
         names.check_group(group)
@@ -96,7 +95,7 @@ class IPCChannelLayer(ChannelLayer):
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         names.check_group(group)
-        body = encode(message)
+        body = self.encode(message)
         await self._turn(time.monotonic_ns())
         dropped = self._participant().group_send(group, body)
         self.counters.group_sent += 1

@@ -10,7 +10,6 @@ from typing import Any
 
 from trunkline import names
 from trunkline.base import ChannelLayer, logger
-from trunkline.codec import decode, encode
 from trunkline.config import redis_options
 from trunkline.errors import ChannelFull
 from trunkline.redis.engine import Engine
@@ -76,7 +75,7 @@ class RedisChannelLayer(ChannelLayer):
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         names.check_channel(channel)
-        body = encode(message)
+        body = self.encode(message)
         runtime = self._run()
         engine = runtime.engine()
         if engine is not None:
@@ -123,7 +122,7 @@ class RedisChannelLayer(ChannelLayer):
 
     def _decoded(self, channel: str, body: bytes) -> dict[str, Any] | None:
         try:
-            return decode(body)
+            return self.decode(body)
         except ValueError as error:
             self.counters.garbage += 1
             self._warn("garbage", "Skipped a message on channel %r that can't be decoded: %s.", channel, error)
@@ -159,7 +158,7 @@ class RedisChannelLayer(ChannelLayer):
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         names.check_group(group)
-        body = encode(message)
+        body = self.encode(message)
         runtime = self._run()
         engine = runtime.engine()
         if engine is not None:

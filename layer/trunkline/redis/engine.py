@@ -7,7 +7,7 @@ import concurrent.futures
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from trunkline.codec import DIRECT, Record, pack_record
+from trunkline.codec import DIRECT, Record
 from trunkline.errors import ChannelFull, LayerUnavailable
 from trunkline.names import Address
 from trunkline.redis.inbox import InboxReader
@@ -80,7 +80,7 @@ class Engine:
         process, owner = self.process, address.process
         assert owner is not None
         capacity = process.common.capacity_of(channel)
-        record = pack_record(DIRECT, channel, body)
+        record = process.records.pack(DIRECT, channel, body)
         letter = await self.call(
             "direct",
             process.ring.shard(channel),
@@ -117,7 +117,7 @@ class Engine:
         start = self._turns % len(places)
         order = places[start:] + places[:start]
         order.sort(key=lambda place: place[0].away_since is not None)  # a server that is away is passed over
-        record = pack_record(DIRECT, channel, body)
+        record = process.records.pack(DIRECT, channel, body)
         asked = False
         for server, shard in order:
             if len(places) > 1 and server.away_since is not None and server is not order[0][0]:

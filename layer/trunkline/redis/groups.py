@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import ormsgpack
 
-from trunkline.codec import CONTROL, GROUP, Record, pack_record
+from trunkline.codec import CONTROL, GROUP, Record
 from trunkline.names import Address
 from trunkline.redis.engine import Engine
 from trunkline.redis.process import INBOX_BYTES, Membership, Process
@@ -94,7 +94,7 @@ class Groups:
     async def send(self, engine: Engine, group: str, body: bytes) -> tuple[int, list[str]]:
         """Send to the processes of a group; returns how many inboxes were full, and the names to send to."""
         process = self.process
-        record = pack_record(GROUP, group, body)
+        record = process.records.pack(GROUP, group, body)
         answer = await engine.call(
             "group",
             process.ring.shard(group),
@@ -289,6 +289,5 @@ class Groups:
         """Milliseconds; a tenth longer than a membership, as the entry is renewed that rarely."""
         return int(self.process.common.group_expiry * (1 + REFRESH) * 1000)
 
-    @staticmethod
-    def _control(group: str, what: dict[str, object]) -> bytes:
-        return pack_record(CONTROL, group, ormsgpack.packb(what))
+    def _control(self, group: str, what: dict[str, object]) -> bytes:
+        return self.process.records.pack(CONTROL, group, ormsgpack.packb(what))

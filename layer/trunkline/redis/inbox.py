@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from trunkline.codec import CONTROL, DIRECT, Record, unpack_record
+from trunkline.codec import CONTROL, DIRECT, Record
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import greet, mark_away
 from trunkline.redis.process import Process, Server, Token
@@ -84,7 +84,7 @@ class InboxReader:
                 inbox.unread.add(entry)
                 token = Token(shard, entry, len(data))
                 try:
-                    record = unpack_record(data)
+                    record = process.records.unpack(data)
                 except ValueError as error:
                     process.counters.garbage += 1
                     process.warn("garbage", "Skipped a record in the inbox of this process: %s.", error)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from trunkline.codec import Records
 from trunkline.config import RedisOptions
 from trunkline.mailbox import Mailbox
 from trunkline.redis.keys import Keys
@@ -70,6 +71,7 @@ class Process:
     """See the module.
 
     :ivar id: 24 hexadecimal digits.
+    :ivar records: packs and unpacks everything that lies in queues and inboxes.
     :ivar epochs: known epoch id of each virtual shard; empty before the first answer.
     :ivar present: whether this process has channels of its own, and therefore beats.
     """
@@ -83,6 +85,7 @@ class Process:
         self.warn = warn
         self.ring = Ring(len(options.hosts))
         self.keys = Keys(common.prefix)
+        self.records = Records()
         self.servers = [Server(position, host.label) for position, host in enumerate(options.hosts)]
         self.epochs = [""] * VIRTUAL_SHARDS
         self.inboxes = [Inbox() for _ in range(VIRTUAL_SHARDS)]

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from trunkline.codec import unpack_record
 from trunkline.mailbox import Waiter, wake_one
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import PATIENCE, greet, load_scripts, mark_away
@@ -115,7 +114,7 @@ class Queue:
                 while self.items:
                     item = self.items.popleft()
                     try:
-                        record = unpack_record(item.data)
+                        record = self._process.records.unpack(item.data)
                     except ValueError as error:
                         self._process.counters.garbage += 1
                         self._process.warn("garbage", "Skipped a record in channel %r: %s.", self.channel, error)
