@@ -64,6 +64,13 @@ def _wake(waiter: Waiter) -> None:
         waiter.set_result(None)
 
 
+def fail_one(waiter: Waiter, error: Exception) -> None:
+    """Let a receiver raise ``error``; to be called in its own loop."""
+    if not waiter.done():
+        waiter.set_exception(error)
+        waiter.exception()  # who was cancelled in the same turn won't look at it, and nobody shall be told of that
+
+
 class _Box:
     """One channel: its unread messages and who waits for them."""
 
@@ -179,6 +186,15 @@ class Mailbox:
             for group, members in list(self._groups.items()):
                 for channel in [name for name, end in members.items() if end <= now]:
                     self._leave(group, channel)
+
+    def fail(self, make: Callable[[], Exception]) -> None:
+        """Let all receivers that wait now raise an error: they would wait for ever."""
+        with self.lock:
+            for waiter in list(self._waiters()):
+                try:
+                    waiter.get_loop().call_soon_threadsafe(fail_one, waiter, make())
+                except RuntimeError:  # its loop closed without a word
+                    continue
 
     def clear(self) -> None:
         """Forget all messages and memberships (``flush``); waiting receivers go on waiting."""

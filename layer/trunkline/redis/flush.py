@@ -6,11 +6,11 @@ import asyncio
 import time
 from typing import Any
 
-from trunkline.errors import LayerUnavailable
+from trunkline.errors import ConfigurationError, LayerUnavailable
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import PATIENCE, greet, greet_shards, load_scripts
 from trunkline.redis.process import Process, Server, new_id
-from trunkline.redis.replies import Arg, NotNow, ServerAway
+from trunkline.redis.replies import Arg, NotNow, ServerAway, Unfit
 from trunkline.redis.scripts import script
 
 KEPT = (b"epoch", b"layout", b"procs", b"grace", b"graced")  # what tells processes of each other stays
@@ -23,6 +23,7 @@ async def flush(process: Process) -> None:
     Returns when each live process has dropped what it held, or after ``WAIT_FOR_OTHERS`` seconds.
 
     :raises LayerUnavailable: if a server can't be reached; what it holds is then still there.
+    :raises ConfigurationError: if a server can't carry the layer at all.
     """
     epoch = new_id()
     wires = [Wire(host) for host in process.options.hosts]
@@ -47,6 +48,8 @@ async def flush(process: Process) -> None:
         deadline = time.monotonic() + WAIT_FOR_OTHERS
         for server, wire in zip(process.servers, wires, strict=True):
             await _wait(process, server, wire, epoch, waiting, deadline)
+    except Unfit as error:
+        raise ConfigurationError(str(error)) from error
     except (ServerAway, NotNow) as error:
         raise LayerUnavailable(f"The layer could not be flushed: {error}") from error
     finally:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 
 from trunkline.redis.connections import Wire
+from trunkline.redis.fitness import judge_server
 from trunkline.redis.process import Process, Server, new_id
-from trunkline.redis.replies import NotNow, UnknownScript
+from trunkline.redis.replies import NotNow, Unfit, UnknownScript
 from trunkline.redis.scripts import script
+
+LOOK_AGAIN = 5.0  # seconds between two looks at a server that can't carry the layer; somebody may mend it
 
 PATIENCE = 3.0  # seconds in which nothing moves; then the connection counts as broken, and a new one is tried
 
@@ -28,14 +32,39 @@ async def greet(process: Process, server: Server, wire: Wire) -> None:
     """Connect, load the scripts and learn the epochs; marks the server as back.
 
     :raises ServerAway: if it can't be reached.
+    :raises Unfit: if it can't carry the layer at all; for a while without asking it again.
     :raises NotNow: if it can't serve at the moment.
     """
+    if server.unfit and time.monotonic() < server.unfit_until:
+        raise Unfit(server.unfit)
     await wire.connect()
     try:
+        if not server.examined:
+            await _examine(process, server, wire)
         await greet_shards(process, server, wire)
     except NotNow:
         await wire.close()  # a connection that wasn't greeted must not look like one that was
         raise
+
+
+async def _examine(process: Process, server: Server, wire: Wire) -> None:
+    """Ask a server what it is. Not asking for its settings, as few users may run CONFIG."""
+    replies = await wire.call([[b"INFO", b"server"], [b"INFO", b"memory"]], PATIENCE)
+    for reply in replies:
+        if isinstance(reply, NotNow):
+            raise reply
+        if isinstance(reply, Exception):  # it keeps that to itself; then nothing is known against it
+            process.warn("info", "What %s is could not be checked: %s", server.label, reply)
+    told = "".join(reply.decode(errors="replace") for reply in replies if isinstance(reply, bytes))
+    verdict = judge_server(server.label, told)
+    server.unfit, server.unfit_until = verdict.refusal, time.monotonic() + LOOK_AGAIN
+    process.unfit = next((each.unfit for each in process.servers if each.unfit), "")
+    if verdict.refusal:
+        process.warn("unfit", "%s", verdict.refusal, level=logging.ERROR)
+        raise Unfit(verdict.refusal)
+    if verdict.warning and verdict.warning != server.warned_of:
+        process.warn(f"eviction {server.position}", "%s", verdict.warning)
+    server.warned_of, server.examined = verdict.warning, True
 
 
 async def greet_shards(process: Process, server: Server, wire: Wire) -> None:
@@ -90,6 +119,7 @@ async def greet_shards(process: Process, server: Server, wire: Wire) -> None:
 def mark_away(server: Server, problem: str) -> None:
     """Remember since when a server can't be used."""
     server.problem = problem
+    server.examined = False  # its name may lead to another one when it is back
     if server.away_since is None:
         server.away_since = time.monotonic()
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from trunkline.codec import CONTROL, DIRECT, Record
+from trunkline.errors import ConfigurationError
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import greet, mark_away
 from trunkline.redis.process import Process, Server, Token
-from trunkline.redis.replies import Arg, NotNow, ServerAway
+from trunkline.redis.replies import Arg, NotNow, ServerAway, Unfit
 
 BLOCK_MS = 20_000  # a blocked read is bounded, so that a half-open connection is noticed
 PATIENCE = BLOCK_MS / 1000 + 3.0  # seconds
@@ -53,6 +55,8 @@ class InboxReader:
                         raise NotNow(str(reply))
                 except (ServerAway, NotNow) as error:
                     mark_away(self.server, str(error))
+                    if isinstance(error, Unfit):
+                        self.process.mailbox.fail(partial(ConfigurationError, str(error)))
                     await self.wire.close()  # a replica would let us read on, where nobody writes any more
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 0.5)

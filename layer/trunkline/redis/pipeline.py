@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from trunkline.errors import LayerUnavailable
+from trunkline.errors import ConfigurationError, LayerUnavailable
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import PATIENCE, greet, greet_shards, load_scripts, mark_away, mark_back
 from trunkline.redis.process import Process, Server, Token, new_id
@@ -109,7 +109,10 @@ class Pipe:
         """Queue an operation for this turn's pipeline and return the future of its answer.
 
         :raises LayerUnavailable: if the server has been away for the retry time, or too many operations wait already.
+        :raises ConfigurationError: if it, or another server of the layer, can't carry the layer at all.
         """
+        if self.process.unfit and not operation.held:
+            raise ConfigurationError(self.process.unfit)
         away = self.server.away_since
         operation.since = now = time.monotonic()
         if away is not None and not operation.held:
@@ -190,7 +193,7 @@ class Pipe:
     def _give_up(self) -> None:
         """Fail what has waited long enough, counted from the outage's start where that came first."""
         now, retry_time, away = time.monotonic(), self.process.options.retry_time, self.server.away_since
-        over = away is not None and now - away >= retry_time
+        over = (away is not None and now - away >= retry_time) or self.server.unfit != ""
 
         def hopeless(operation: Operation) -> bool:
             return not operation.held and (over or now - operation.since >= retry_time)
@@ -328,7 +331,9 @@ class Pipe:
             await greet_shards(self.process, self.server, self.wire)
         return problem
 
-    def _unavailable(self) -> LayerUnavailable:
+    def _unavailable(self) -> Exception:
+        if self.server.unfit:
+            return ConfigurationError(self.server.unfit)
         return LayerUnavailable(
             f"{self.server.label} has been away for more than {self.process.options.retry_time:g} s "
             f"({self.server.problem or 'no answer'}); the message was not confirmed."

@@ -36,6 +36,10 @@ class Server:
 
     :ivar offset: server's milliseconds minus this machine's monotonic milliseconds; ``None`` before its first answer.
     :ivar away_since: monotonic seconds since when it can't be reached; ``None`` while it can.
+    :ivar examined: whether it was asked what it is since it was last away.
+    :ivar unfit: why it can't carry the layer, as of its last examination; empty where it can.
+    :ivar warned_of: the warning of its last examination.
+    :ivar unfit_until: monotonic seconds of the next look at a server that can't.
     """
 
     position: int
@@ -44,6 +48,10 @@ class Server:
     away_since: float | None = None
     problem: str = ""
     layout_reported: bool = False
+    examined: bool = False
+    unfit: str = ""
+    warned_of: str = ""
+    unfit_until: float = 0.0
 
     def local(self, deadline_ms: float) -> float:
         """A time of the server's clock in monotonic seconds of this machine."""
@@ -72,6 +80,7 @@ class Process:
 
     :ivar id: 24 hexadecimal digits.
     :ivar records: packs and unpacks everything that lies in queues and inboxes.
+    :ivar unfit: why a server of ours can't carry the layer, so that everything is refused; else empty.
     :ivar epochs: known epoch id of each virtual shard; empty before the first answer.
     :ivar present: whether this process has channels of its own, and therefore beats.
     """
@@ -87,6 +96,7 @@ class Process:
         self.keys = Keys(common.prefix)
         self.records = Records()
         self.servers = [Server(position, host.label) for position, host in enumerate(options.hosts)]
+        self.unfit = ""
         self.epochs = [""] * VIRTUAL_SHARDS
         self.inboxes = [Inbox() for _ in range(VIRTUAL_SHARDS)]
         self.memberships: dict[str, Membership] = {}

@@ -12,13 +12,15 @@ import concurrent.futures
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
-from trunkline.mailbox import Waiter, wake_one
+from trunkline.errors import ConfigurationError
+from trunkline.mailbox import Waiter, fail_one, wake_one
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import PATIENCE, greet, load_scripts, mark_away
 from trunkline.redis.process import Process, Server, new_id
-from trunkline.redis.replies import Arg, NotNow, ServerAway, UnknownScript
+from trunkline.redis.replies import Arg, NotNow, ServerAway, Unfit, UnknownScript
 from trunkline.redis.scripts import script
 
 LOOK_EVERY = 0.05  # seconds at most between two looks at a channel that is wanted, while others are busy
@@ -89,6 +91,13 @@ class Queue:
     def need(self) -> int:
         """How many more messages receivers wait for."""
         return self.receivers - len(self.items) - self.asking
+
+    def fail(self, make: Callable[[], Exception]) -> None:
+        """Let those who wait raise an error: they would wait for ever."""
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                fail_one(waiter, make())
 
     def put(self, taken: list[Taken]) -> None:
         """Hand out what was taken."""
@@ -219,6 +228,9 @@ class BellReader:
                     pause = 0.02
                 except (ServerAway, NotNow) as error:
                     mark_away(self.server, str(error))
+                    if isinstance(error, Unfit):
+                        for queue in queues:
+                            queue.fail(partial(ConfigurationError, str(error)))
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 0.5)
         finally:

@@ -18,6 +18,10 @@ class NotNow(Exception):
     """The server answered that it can't at the moment (loading, read-only, out of memory): nothing was done."""
 
 
+class Unfit(NotNow):
+    """The server can't carry the layer as it is (cluster mode, too old): nobody waits for that to pass."""
+
+
 class UnknownScript(Exception):
     """The server does not have the script (it restarted, or SCRIPT FLUSH): nothing was done."""
 
