@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
@@ -42,6 +43,15 @@ def free_port() -> int:
         return port
 
 
+def free_cluster_port() -> int:
+    """A free port for a server in cluster mode, which takes the one 10,000 above it too."""
+    while True:
+        port = free_port()
+        with socket.socket() as bus, contextlib.suppress(OSError, OverflowError):
+            bus.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
 class RedisServer:
     """One redis-server process that the test owns, as a context manager.
 
@@ -52,7 +62,7 @@ class RedisServer:
     """
 
     def __init__(self, port: int = 0, *, directory: Path | None = None, **conf: str | int) -> None:
-        self.port = port or free_port()
+        self.port = port or (free_cluster_port() if conf.get("cluster_enabled") == "yes" else free_port())
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="trunkline-redis-"))
         self._conf = {"save": "", "appendonly": "no", **{key.replace("_", "-"): value for key, value in conf.items()}}
