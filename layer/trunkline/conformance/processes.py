@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 START_DEADLINE_S = 30.0  # an interpreter that imports Django on a busy machine
@@ -43,13 +43,19 @@ class Child:
 
     @classmethod
     async def start(
-        cls, target: str, arguments: Mapping[str, Any] | None = None, *, environment: Mapping[str, str] | None = None
+        cls,
+        target: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        path: Sequence[str] = (),
     ) -> Child:
         """Start a process.
 
         :param target: ``package.module:function``; a coroutine function is run with ``asyncio.run``.
         :param arguments: keyword arguments of JSON's types.
         :param environment: variables in addition to this process's own.
+        :param path: directories to import from before those of this process.
         """
         read_end, write_end = os.pipe()
         output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
@@ -60,7 +66,7 @@ class Child:
                 "faulthandler",
                 "-c",
                 _BOOT,
-                json.dumps(sys.path),
+                json.dumps([*path, *sys.path]),
                 str(write_end),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
