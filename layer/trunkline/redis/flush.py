@@ -26,7 +26,7 @@ async def flush(process: Process) -> None:
     :raises ConfigurationError: if a server can't carry the layer at all.
     """
     epoch = new_id()
-    wires = [Wire(host) for host in process.options.hosts]
+    wires = [Wire(server.target) for server in process.servers]
     closed: list[tuple[Server, Wire]] = []
     try:
         for server, wire in zip(process.servers, wires, strict=True):

@@ -50,7 +50,7 @@ class HandBack:
         """
 
         async def finish(engine: Engine) -> None:
-            wire = Wire(self.process.options.hosts[take.server.position])
+            wire = Wire(take.server.target)
             until, pause = None, 0.05
             try:
                 while until is None or time.monotonic() < until:

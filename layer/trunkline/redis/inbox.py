@@ -37,7 +37,7 @@ class InboxReader:
         self.server = server
         self._current = current
         self._control = control
-        self.wire = Wire(process.options.hosts[server.position])
+        self.wire = Wire(server.target)
         self._shards = process.ring.owned[server.position]
         self._keys = [process.keys.key(shard, "in", process.id) for shard in self._shards]
         self._by_key = {key.encode(): shard for key, shard in zip(self._keys, self._shards, strict=True)}
@@ -50,7 +50,7 @@ class InboxReader:
                 try:
                     if not self.wire.connected:
                         await greet(self.process, self.server, self.wire)
-                    (reply,) = await self.wire.call([self._command()], PATIENCE)
+                    (reply,) = await self.wire.call([self._command()], PATIENCE, blocking=BLOCK_MS / 1000)
                     if isinstance(reply, Exception):
                         raise NotNow(str(reply))
                 except (ServerAway, NotNow) as error:

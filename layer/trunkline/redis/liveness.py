@@ -27,7 +27,7 @@ class Heart:
         self._process = process
         self._check = check
         self._acknowledge = acknowledge
-        self._wires = [Wire(host) for host in process.options.hosts]
+        self._wires = [Wire(server.target) for server in process.servers]
 
     async def run(self) -> None:
         """Beat for ever."""

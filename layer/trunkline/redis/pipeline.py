@@ -93,7 +93,7 @@ class Pipe:
     def __init__(self, process: Process, server: Server, turn: Callable[[], None]) -> None:
         self.process = process
         self.server = server
-        self.wire = Wire(process.options.hosts[server.position])
+        self.wire = Wire(server.target)
         self.sender = new_id()
         self._turn = turn
         self._numbers = [0] * VIRTUAL_SHARDS

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from trunkline.codec import Records
 from trunkline.config import RedisOptions
 from trunkline.mailbox import Mailbox
+from trunkline.redis.endpoints import Fixed, Target
 from trunkline.redis.keys import Keys
 from trunkline.redis.ring import VIRTUAL_SHARDS, Ring
 from trunkline.stats import Counters, LimitedLog
@@ -43,7 +44,7 @@ class Server:
     """
 
     position: int
-    label: str
+    target: Target
     offset: float | None = None
     away_since: float | None = None
     problem: str = ""
@@ -52,6 +53,11 @@ class Server:
     unfit: str = ""
     warned_of: str = ""
     unfit_until: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """What the server is called in messages."""
+        return self.target.label
 
     def local(self, deadline_ms: float) -> float:
         """A time of the server's clock in monotonic seconds of this machine."""
@@ -95,7 +101,7 @@ class Process:
         self.ring = Ring(len(options.hosts))
         self.keys = Keys(common.prefix)
         self.records = Records()
-        self.servers = [Server(position, host.label) for position, host in enumerate(options.hosts)]
+        self.servers = [Server(position, Fixed(host)) for position, host in enumerate(options.hosts)]
         self.unfit = ""
         self.epochs = [""] * VIRTUAL_SHARDS
         self.inboxes = [Inbox() for _ in range(VIRTUAL_SHARDS)]

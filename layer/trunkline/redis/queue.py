@@ -166,7 +166,7 @@ class BellReader:
         self.process = process
         self.server = server
         self.reader = new_id()
-        self.wire = Wire(process.options.hosts[server.position])
+        self.wire = Wire(server.target)
         self._queues = queues
         self._nudge = nudge
         self._abandoned = abandoned
@@ -258,7 +258,8 @@ class BellReader:
         }
         self._blocked_on = set(bells.values())
         try:
-            (reply,) = await self.wire.call([[b"BLPOP", *bells, self._nudge_key, BLOCK_S]], BLOCK_S + PATIENCE)
+            command: list[Arg] = [b"BLPOP", *bells, self._nudge_key, BLOCK_S]
+            (reply,) = await self.wire.call([command], BLOCK_S + PATIENCE, blocking=BLOCK_S)
         except ServerAway:
             self._hints.update(self._blocked_on)  # a bell may have been cut off
             self._blocked_on, self._nudged = None, False
