@@ -14,6 +14,7 @@ Source: the Channels channel layer specification, and beyond it:
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
@@ -31,6 +32,14 @@ from trunkline.config import CommonOptions
 from trunkline.stats import Counters, LimitedLog
 
 logger = logging.getLogger("trunkline")
+
+
+def refuse_event_loop(method: str) -> None:
+    """:raises RuntimeError: in a thread that runs an event loop, which ``<method>_sync`` would block."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            f"{method}_sync() would block the event loop that runs in this thread: await layer.{method}(...) there."
+        )
 
 
 class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
@@ -129,6 +138,13 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         """
 
     @abstractmethod
+    def send_sync(self, channel: str, message: dict[str, Any]) -> None:
+        """As ``send``, for a thread without an event loop: blocks until the message is sent, and raises the same.
+
+        :raises RuntimeError: in a thread that runs an event loop.
+        """
+
+    @abstractmethod
     async def receive(self, channel: str) -> dict[str, Any]:
         """Wait for the next message of ``channel``; cancelling it loses nothing.
 
@@ -152,6 +168,13 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
     @abstractmethod
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send ``message`` to each member of ``group``; full members miss it, which is counted and warned of."""
+
+    @abstractmethod
+    def group_send_sync(self, group: str, message: dict[str, Any]) -> None:
+        """As ``group_send``, for a thread without an event loop: blocks until the message is sent.
+
+        :raises RuntimeError: in a thread that runs an event loop.
+        """
 
     @abstractmethod
     async def flush(self) -> None:

@@ -39,6 +39,7 @@ LAYER = {
     "group_discard",
     "group_expiry",
     "group_send",
+    "group_send_sync",
     "new_channel",
     "options",
     "own_address",
@@ -47,6 +48,7 @@ LAYER = {
     "receive",
     "receive_named",
     "send",
+    "send_sync",
     "warn_group_dropped",
 }
 

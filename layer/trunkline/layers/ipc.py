@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from trunkline import names
-from trunkline.base import ChannelLayer, logger
+from trunkline.base import ChannelLayer, logger, refuse_event_loop
 from trunkline.config import ipc_options
 from trunkline.errors import ChannelFull
 from trunkline.ipc.environment import StoreFull
@@ -52,6 +52,17 @@ class IPCChannelLayer(ChannelLayer):
         now = time.monotonic_ns()
         if now > self._turn_ends:
             await self._turn(now)
+        self._send(channel, body)
+
+    def send_sync(self, channel: str, message: dict[str, Any]) -> None:
+        refuse_event_loop("send")
+        if channel.__class__ is not str or channel not in self._checked:
+            self._check(channel)
+        body = self.encode(message)
+        self._look_around(time.monotonic_ns())
+        self._send(channel, body)
+
+    def _send(self, channel: str, body: bytes) -> None:
         try:
             self._participant().send(channel, body)
         except ChannelFull:
@@ -97,6 +108,16 @@ class IPCChannelLayer(ChannelLayer):
         names.check_group(group)
         body = self.encode(message)
         await self._turn(time.monotonic_ns())
+        self._group_send(group, body)
+
+    def group_send_sync(self, group: str, message: dict[str, Any]) -> None:
+        refuse_event_loop("group_send")
+        names.check_group(group)
+        body = self.encode(message)
+        self._look_around(time.monotonic_ns())
+        self._group_send(group, body)
+
+    def _group_send(self, group: str, body: bytes) -> None:
         dropped = self._participant().group_send(group, body)
         self.counters.group_sent += 1
         if dropped:
@@ -139,10 +160,16 @@ class IPCChannelLayer(ChannelLayer):
 
     async def _turn(self, now: int) -> None:
         """Let other tasks run now and then, and do what is due every second."""
-        if now > self._turn_ends:
-            self._turn_ends = now + TURN
-            try:
-                self._participant().look_around()
-            except ConnectionError:  # whoever called finds out by itself
-                pass
+        if self._look_around(now):
             await asyncio.sleep(0)
+
+    def _look_around(self, now: int) -> bool:
+        """Do what is due every second, if the turn is over; returns whether it is."""
+        if now <= self._turn_ends:
+            return False
+        self._turn_ends = now + TURN
+        try:
+            self._participant().look_around()
+        except ConnectionError:  # whoever called finds out by itself
+            pass
+        return True

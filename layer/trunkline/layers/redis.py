@@ -9,7 +9,7 @@ import weakref
 from typing import Any
 
 from trunkline import names
-from trunkline.base import ChannelLayer, logger
+from trunkline.base import ChannelLayer, logger, refuse_event_loop
 from trunkline.config import redis_options
 from trunkline.errors import ChannelFull
 from trunkline.redis.engine import Engine
@@ -81,7 +81,14 @@ class RedisChannelLayer(ChannelLayer):
         if engine is not None:
             await self._send(engine, channel, body)
         else:
-            await runtime.run(lambda reactor: self._send(reactor, channel, body))
+            await runtime.send(lambda reactor: self._send(reactor, channel, body))
+        self.counters.sent += 1
+
+    def send_sync(self, channel: str, message: dict[str, Any]) -> None:
+        refuse_event_loop("send")
+        names.check_channel(channel)
+        body = self.encode(message)
+        self._run().send_sync(lambda reactor: self._send(reactor, channel, body))
         self.counters.sent += 1
 
     async def _send(self, engine: Engine, channel: str, body: bytes) -> None:
@@ -164,15 +171,24 @@ class RedisChannelLayer(ChannelLayer):
         if engine is not None:
             await self._group_send(engine, group, body)
         else:
-            await runtime.run(lambda reactor: self._group_send(reactor, group, body))
+            await runtime.send(lambda reactor: self._group_send(reactor, group, body))
+        self.counters.group_sent += 1
+
+    def group_send_sync(self, group: str, message: dict[str, Any]) -> None:
+        refuse_event_loop("group_send")
+        names.check_group(group)
+        body = self.encode(message)
+        self._run().send_sync(lambda reactor: self._group_send(reactor, group, body))
         self.counters.group_sent += 1
 
     async def _group_send(self, engine: Engine, group: str, body: bytes) -> None:
         dropped, foreign = await self._run().groups.send(engine, group, body)
-        sends = (self._send(engine, channel, body) for channel in foreign)
-        results = await asyncio.gather(*sends, return_exceptions=True)
-        errors = [result for result in results if isinstance(result, BaseException)]
-        dropped += sum(isinstance(error, ChannelFull) for error in errors)
+        errors: list[BaseException] = []
+        if foreign:
+            sends = (self._send(engine, channel, body) for channel in foreign)
+            results = await asyncio.gather(*sends, return_exceptions=True)
+            errors = [result for result in results if isinstance(result, BaseException)]
+            dropped += sum(isinstance(error, ChannelFull) for error in errors)
         if dropped:
             self.counters.group_dropped += dropped
             self.warn_group_dropped(group, dropped)

@@ -24,6 +24,7 @@ from trunkline.redis.closed import finalize
 from trunkline.redis.engine import Engine, Work
 from trunkline.redis.groups import Groups
 from trunkline.redis.handback import HandBack
+from trunkline.redis.handover import Errand, Handover, wait_in_loop, wait_in_thread
 from trunkline.redis.liveness import Heart
 from trunkline.redis.process import Process
 
@@ -80,6 +81,7 @@ class Runtime:
         self._starting: concurrent.futures.Future[Engine] | None = None
         self._thread: threading.Thread | None = None
         self._reactor: Engine | None = None
+        self._handover: Handover | None = None
         self._late: list[tuple[Work, concurrent.futures.Future[None]]] = []
         self._late_thread: threading.Thread | None = None
         self._hand = HandBack(process, self.background)
@@ -119,6 +121,22 @@ class Runtime:
         """Do ``work`` in the reactor; returns a concurrent future."""
         reactor = self.reactor()
         return asyncio.run_coroutine_threadsafe(work(reactor), reactor.loop)
+
+    async def send(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """As ``run`` for a loop that has no engine, and for work that waits for the engine's calls only."""
+        return await wait_in_loop(self._hand_over, work)
+
+    def send_sync(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """The same, blocking a thread without an event loop."""
+        return wait_in_thread(self._hand_over, work)
+
+    def _hand_over(self, errand: Errand[T]) -> Handover:
+        while True:
+            self.reactor()
+            with self._lock:  # so that it comes before the request to stop
+                if self._reactor is not None and self._handover is not None:
+                    self._handover.hand(errand)
+                    return self._handover
 
     def _promote(self, loop: asyncio.AbstractEventLoop) -> Engine:
         self.reactor()
@@ -265,6 +283,7 @@ class Runtime:
             if self._closed:
                 raise LayerUnavailable("it was closed meanwhile")
             self._thread, self._reactor, self._starting = threading.current_thread(), engine, None
+            handover = self._handover = Handover(engine)
             atexit.register(self._at_exit)
         beating = loop.create_task(self._beat(heart), name="trunkline heart")
         starting.set_result(engine)
@@ -276,6 +295,7 @@ class Runtime:
             beating.cancel()
             await asyncio.wait({beating})
             await engine.stop()
+            handover.end()
             await heart.end()
 
     async def _beat(self, heart: Heart) -> None:

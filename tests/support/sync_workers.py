@@ -1,0 +1,42 @@
+"""What other processes do in the tests of send_sync and group_send_sync; see support.processes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from trunkline.conformance.api import build_layer
+from trunkline.conformance.child import Link
+
+
+def prefork(link: Link, path: str, config: dict[str, Any], channel: str, forks: int, sends: int) -> list[int]:
+    """As Celery does: use the layer, fork, and send from the children; returns their exit codes."""
+    layer: Any = build_layer(path, config)
+    layer.send_sync(channel, {"client": "parent", "number": 0})
+    children = []
+    for fork in range(forks):
+        child = os.fork()
+        if child == 0:
+            try:
+                for number in range(sends):
+                    layer.send_sync(channel, {"client": f"child-{fork}", "number": number})
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    layer.send_sync(channel, {"client": "parent", "number": 1})
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def command(link: Link, path: str, config: dict[str, Any], channel: str, group: str, sends: int) -> None:
+    """As a management command does: send, and end at once; its last thread isn't even joined."""
+    layer: Any = build_layer(path, config)
+
+    def some(client: str) -> None:
+        for number in range(sends):
+            layer.send_sync(channel, {"client": client, "number": number})
+            layer.group_send_sync(group, {"client": client, "number": number})
+
+    some("main")
+    threading.Thread(target=some, args=("thread",)).start()
