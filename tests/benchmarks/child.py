@@ -9,8 +9,9 @@ import sys
 from typing import Any
 
 from benchmarks.link import Link
-from benchmarks.plan import build
+from benchmarks.load import Load
 from benchmarks.roles import ROLES
+from benchmarks.targets import build
 
 CLOSE_S = 5.0  # for a layer to close its connections
 
@@ -18,7 +19,7 @@ CLOSE_S = 5.0  # for a layer to close its connections
 async def play(job: dict[str, Any]) -> dict[str, Any]:
     link = await Link.on(job["descriptor"])
     layer = build(job["backend"], job["config"])
-    result = await ROLES[job["role"]](layer, link, job["messages"])
+    result = await ROLES[job["role"]](layer, link, Load(**job["load"]))
     if hasattr(layer, "close"):
         await asyncio.wait_for(layer.close(), CLOSE_S)
     print(json.dumps(result), flush=True)

@@ -7,11 +7,14 @@ import json
 import socket
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plan import Row, Target
+from benchmarks.load import Load
+from benchmarks.plan import Row
+from benchmarks.targets import Target
 
 DEADLINE_S = 60.0  # of one measurement, which takes about two seconds
 
@@ -20,21 +23,24 @@ DEADLINE_S = 60.0  # of one measurement, which takes about two seconds
 class Measurement:
     """What one pair of processes counted.
 
-    :ivar value: in the row's unit; ``None`` when it failed.
+    :ivar values: by the keys of the row's tables; empty when it failed.
     :ivar failure: one sentence, or empty.
     """
 
     sent: int
     received: int
-    value: float | None
+    values: Mapping[str, float]
     failure: str
 
 
-async def measure(row: Row, target: Target, messages: int, redis_url: str) -> Measurement:
+async def measure(row: Row, target: Target, load: Load) -> Measurement:
     """Run it; a layer that fails is a measurement too, never an exception."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="trunkline-bench-", dir=memory if memory.is_dir() else None) as directory:
-        job = {"backend": target.backend, "config": target.config(redis_url, directory), "messages": messages}
+        config = target.config(load.redis_url, directory)
+        if not target.on_redis:
+            load = replace(load, redis_url="")
+        job = {"backend": target.backend, "config": config, "load": asdict(load)}
         ends = socket.socketpair()
         children: list[asyncio.subprocess.Process] = []
         try:
@@ -44,9 +50,9 @@ async def measure(row: Row, target: Target, messages: int, redis_url: str) -> Me
                 end.close()
             results = await asyncio.wait_for(asyncio.gather(*map(_result, children)), DEADLINE_S)
         except asyncio.TimeoutError:
-            return Measurement(0, 0, None, f"not finished after {DEADLINE_S:g} s")
+            return Measurement(0, 0, {}, f"not finished after {DEADLINE_S:g} s")
         except _ChildFailed as error:
-            return Measurement(0, 0, None, str(error))
+            return Measurement(0, 0, {}, str(error))
         finally:
             for end in ends:
                 end.close()
@@ -54,7 +60,7 @@ async def measure(row: Row, target: Target, messages: int, redis_url: str) -> Me
                 if child.returncode is None:
                     child.kill()
                 await child.wait()
-    return judge(row, results)
+    return judge(results)
 
 
 class _ChildFailed(Exception):
@@ -84,8 +90,8 @@ async def _result(child: asyncio.subprocess.Process) -> dict[str, Any]:
     return result
 
 
-def judge(row: Row, results: list[dict[str, Any]]) -> Measurement:
-    """Turn the two processes' counts into a value; whatever was lost or doubled makes it a failure."""
+def judge(results: list[dict[str, Any]]) -> Measurement:
+    """Turn the two processes' counts into values; whatever was lost or doubled makes it a failure."""
 
     def total(name: str) -> int:
         return sum(int(result.get(name, 0)) for result in results)
@@ -94,9 +100,10 @@ def judge(row: Row, results: list[dict[str, Any]]) -> Measurement:
     lost, doubled = total("lost"), total("doubled")
     if lost or doubled or sent != received:
         return Measurement(
-            sent, received, None, f"sent {sent:,}, received {received:,}: {lost:,} lost, {doubled:,} doubled"
+            sent, received, {}, f"sent {sent:,}, received {received:,}: {lost:,} lost, {doubled:,} doubled"
         )
-    if row.better == "less":
-        return Measurement(sent, received, results[0]["median_s"] * 1e6, "")
-    elapsed = max(result.get("last", 0.0) for result in results) - results[0]["first"]
-    return Measurement(sent, received, received / elapsed, "")
+    values = {key: value for result in results for key, value in result.get("values", {}).items()}
+    if "first" in results[0]:
+        elapsed = max(result.get("last", 0.0) for result in results) - results[0]["first"]
+        values["rate"] = received / elapsed
+    return Measurement(sent, received, values, "")

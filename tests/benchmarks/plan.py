@@ -1,129 +1,151 @@
-"""What is compared: the layers, the rows and how many messages each gets."""
+"""What is compared: the rows, how much each layer gets to do in them, and the tables that they fill."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import msgpack
-
-CAPACITY = 100_000  # above what any row has under way, so that capacity never decides
-MESSAGE_BYTES = 200  # of one message, packed by msgpack
-SENDS_IN_FLIGHT = 64
-QUEUE_RECEIVERS = 8
-MEMBERS = 500  # of the group, in each of the two processes
+from benchmarks.load import JOINED, MEMBERS, QUEUE_RECEIVERS, SENDS_IN_FLIGHT, SIZES
+from benchmarks.targets import Target
 
 
 @dataclass(frozen=True)
-class Target:
-    """One channel layer under measurement.
+class Way:
+    """One line for each layer in a table.
 
-    :ivar backend: dotted path, as ``CHANNEL_LAYERS`` has it.
-    :ivar weight: how many times the row's messages it gets, so that a fast layer isn't measured for an instant only.
+    :ivar keys: the values that it shows, one for each of the table's columns.
+    :ivar label: follows the layer's name where a table has several ways.
     """
 
-    name: str
-    backend: str
-    weight: int
-
-    def config(self, redis_url: str, directory: str) -> dict[str, Any]:
-        """The layer's CONFIG.
-
-        :param redis_url: the server that all layers with one share.
-        :param directory: an empty directory in memory, for the layer that needs no server.
-        """
-        if self.name == "ipc":
-            return {"directory": directory, "capacity": CAPACITY}
-        if self.name == "redis":
-            return {"hosts": [redis_url], "capacity": CAPACITY}
-        # Without a socket timeout of its own, redis-py's default would end channels_redis' blocking reads.
-        return {"hosts": [{"address": redis_url, "socket_timeout": None}], "capacity": CAPACITY}
-
-
-TARGETS = (
-    Target("redis", "trunkline.RedisChannelLayer", 10),
-    Target("ipc", "trunkline.IPCChannelLayer", 30),
-    Target("core", "channels_redis.core.RedisChannelLayer", 1),
-    Target("pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", 5),
-)
-REFERENCES = ("core", "pubsub")
-OURS = ("redis", "ipc")
+    keys: tuple[str, ...]
+    label: str = ""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One workload between two processes.
+class Table:
+    """One table of figures.
 
-    :ivar messages: sends of a target with weight 1.
     :ivar better: whether more or less of ``unit`` is better.
+    :ivar ways: all of them are compared with the references' first way.
+    :ivar columns: headings where a way has several values; ratios are those of the last.
     """
 
-    name: str
     title: str
     unit: str
     better: Literal["more", "less"]
-    messages: int
-    weighted: bool
-    roles: tuple[str, str]
-
-    def messages_for(self, target: Target) -> int:
-        return self.messages * target.weight if self.weighted else self.messages
+    ways: tuple[Way, ...] = (Way(("rate",)),)
+    columns: tuple[str, ...] = ()
+    digits: int = 0
 
     def speedup(self, ours: float, reference: float) -> float:
         """How many times better ``ours`` is; above 1 is better, whichever way the unit counts."""
         return ours / reference if self.better == "more" else reference / ours
 
 
+@dataclass(frozen=True)
+class Row:
+    """One workload between two processes.
+
+    :ivar messages: sends (or joins) of a target with weight 1.
+    :ivar most_weight: the most of a target's weight that counts here.
+    """
+
+    name: str
+    roles: tuple[str, str]
+    messages: int
+    most_weight: int
+    tables: tuple[Table, ...]
+
+    def messages_for(self, target: Target) -> int:
+        return self.messages * min(target.weight, self.most_weight)
+
+
+def _join_tables(where: str) -> tuple[Table, ...]:
+    in_flight = f"{SENDS_IN_FLIGHT} in flight, each awaited"
+    return (
+        Table(f"Joins: {JOINED:,} channels of a process into {where}, {in_flight}", "joins/s", "more", _way("joins")),
+        Table(f"Leaves: the same channels out of {where}", "leaves/s", "more", _way("leaves")),
+    )
+
+
+def _way(*keys: str) -> tuple[Way, ...]:
+    return (Way(keys),)
+
+
+def _growth(title: str, unit: str, key: str, digits: int) -> Table:
+    keys = _way(*(f"{key}_{size}" for size in SIZES))
+    return Table(f"Group send as members of one process grow: {title}", unit, "less", keys, _SIZES, digits)
+
+
+_SIZES = tuple(f"{size:,}" for size in SIZES)
+
 ROWS = (
     Row(
         "queue",
-        f"Queue: normal channel, {SENDS_IN_FLIGHT} sends in flight, {QUEUE_RECEIVERS} receivers",
-        "messages/s",
-        "more",
-        1_500,
-        True,
         ("queue_sender", "queue_receiver"),
+        1_500,
+        30,
+        (
+            Table(
+                f"Queue: normal channel, {SENDS_IN_FLIGHT} sends in flight, {QUEUE_RECEIVERS} receivers",
+                "messages/s",
+                "more",
+            ),
+        ),
     ),
     Row(
         "latency",
-        "Request and answer: process-specific channels, 1 in flight, median",
-        "µs",
-        "less",
-        400,
-        False,
         ("asker_one", "answerer_one"),
+        400,
+        1,
+        (Table("Request and answer: process-specific channels, 1 in flight, median", "µs", "less", _way("median")),),
     ),
     Row(
         "answers",
-        f"Request and answer: process-specific channels, {SENDS_IN_FLIGHT} in flight",
-        "answers/s",
-        "more",
-        768,
-        True,
         ("asker", "answerer"),
+        768,
+        30,
+        (
+            Table(
+                f"Request and answer: process-specific channels, {SENDS_IN_FLIGHT} in flight",
+                "answers/s",
+                "more",
+            ),
+        ),
     ),
     Row(
         "groups",
-        f"Group fan-out: 2 processes with {MEMBERS} members each",
-        "deliveries/s",
-        "more",
-        20,
-        True,
         ("group_sender", "group_member"),
+        20,
+        30,
+        (Table(f"Group fan-out: 2 processes with {MEMBERS} members each", "deliveries/s", "more"),),
+    ),
+    Row("joins", ("joiner_one_group", "prover_one_group"), JOINED, 10, _join_tables("one group")),
+    Row("distinct", ("joiner_distinct", "prover_distinct"), JOINED, 3, _join_tables(f"{JOINED:,} groups")),
+    Row(
+        "threads",
+        ("thread_sender", "thread_member"),
+        150,
+        10,
+        (
+            Table(
+                "Group sends from a plain thread, one after the other (ratios: to the reference's async_to_sync)",
+                "sends/s",
+                "more",
+                (Way(("async_to_sync",), "async_to_sync"), Way(("own",), "group_send_sync")),
+            ),
+        ),
+    ),
+    Row(
+        "members",
+        ("growing_sender", "growing_member"),
+        3,
+        5,
+        (
+            _growth("until it is awaited", "ms", "awaited", 2),
+            _growth("until the last delivery", "ms", "delivered", 2),
+            _growth("Redis' own work for one", "µs", "server", 0),
+            _growth("Redis' commands for one", "commands", "commands", 0),
+        ),
     ),
 )
-
-
-def build(backend: str, config: Mapping[str, Any]) -> Any:
-    """Make the layer, the way Channels does."""
-    module, _, name = backend.rpartition(".")
-    return getattr(importlib.import_module(module), name)(**config)
-
-
-def message(number: int, **more: str) -> dict[str, Any]:
-    """The message with this number: a dict of ``MESSAGE_BYTES`` bytes, whatever else it carries."""
-    fields = {"type": "bench.message", "n": number, **more, "body": ""}
-    # One byte more for the length of a text longer than 31 characters.
-    return {**fields, "body": "x" * (MESSAGE_BYTES - 1 - len(msgpack.packb(fields)))}

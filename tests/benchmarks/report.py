@@ -1,48 +1,75 @@
-"""The table that a run prints."""
+"""The tables that a run prints, and the ratios in them."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.measure import Measurement
-from benchmarks.plan import OURS, REFERENCES, Row, Target
+from benchmarks.plan import Row, Table, Way
+from benchmarks.targets import OURS, REFERENCES, Target
 
-Results = dict[tuple[str, str], list[Measurement]]  # by row and layer, one for each round
+Results = Mapping[tuple[str, str], Sequence[Measurement]]  # by row and layer, one for each round
 
 
-def table(rows: Sequence[Row], targets: Sequence[Target], results: Results) -> Iterator[str]:
-    """Lines of the table: for each row the layers, their median and range, what they counted, and the ratios."""
-    width = max(len(target.backend) for target in targets)
+def tables(rows: Sequence[Row], targets: Sequence[Target], results: Results) -> Iterator[str]:
+    """Lines of all tables: the layers, their medians and range, what they counted, and the ratios."""
     for row in rows:
-        yield ""
-        yield f"{row.title} ({row.unit}, {row.better} is better)"
-        ratios = "".join(f"{'x ' + reference:>10}" for reference in REFERENCES)
-        yield f"  {'layer':<{width}}{'median':>11}{'lowest':>11}{'highest':>11}{'sent':>10}{'received':>10}{ratios}"
-        for target in targets:
-            yield f"  {target.backend:<{width}}" + _line(row, target, results)
+        for number, table in enumerate(row.tables):
+            yield ""
+            yield f"{table.title} ({table.unit}, {table.better} is better)"
+            yield from _table(row, table, targets, results, counts=number == 0)
 
 
-def _line(row: Row, target: Target, results: Results) -> str:
-    runs = results[row.name, target.name]
-    sent, received = sum(run.sent for run in runs), sum(run.received for run in runs)
-    failures = [run.failure for run in runs if run.failure]
-    if failures:
-        return f"  FAILED in {len(failures)} of {len(runs)} rounds; {failures[0]}"
-    values = [run.value for run in runs if run.value is not None]
-    figures = f"{statistics.median(values):>11,.0f}{min(values):>11,.0f}{max(values):>11,.0f}"
-    ratios = "".join(f"{ratio(row, target, reference, results):>10}" for reference in REFERENCES)
-    return f"{figures}{sent:>10,}{received:>10,}{ratios}"
+def _table(row: Row, table: Table, targets: Sequence[Target], results: Results, counts: bool) -> Iterator[str]:
+    names = {(target, way): f"{target.backend} {way.label}".strip() for target in targets for way in table.ways}
+    width = max(map(len, names.values()))
+    headings = [*(table.columns or ("median", "lowest", "highest")), *(("sent", "received") if counts else ())]
+    headings += [f"x {reference}" for reference in REFERENCES]
+    yield f"  {'layer':<{width}}" + "".join(f"{heading:>11}" for heading in headings)
+    for target in targets:
+        runs = results[row.name, target.name]
+        failures = [run.failure for run in runs if run.failure]
+        if failures:
+            yield f"  {target.backend:<{width}}  FAILED in {len(failures)} of {len(runs)} rounds; {failures[0]}"
+            continue
+        for way in table.ways:
+            cells = _figures(table, way, runs)
+            if cells:
+                cells += [f"{sum(run.sent for run in runs):,}", f"{sum(run.received for run in runs):,}"] * counts
+                cells += [ratio(row, table, way, target, reference, results) for reference in REFERENCES]
+                yield f"  {names[target, way]:<{width}}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
 
 
-def ratio(row: Row, target: Target, reference: str, results: Results) -> str:
-    """Median of the ratios of the rounds in which both were measured; empty for a reference itself."""
+def _figures(table: Table, way: Way, runs: Sequence[Measurement]) -> list[str]:
+    """The cells of one line: medians by column, or median, lowest and highest of a single value."""
+    columns = [[run.values[key] for run in runs if key in run.values] for key in way.keys]
+    if not all(columns):
+        return []
+    single = len(columns) == 1
+    figures = (
+        [summary(columns[0]) for summary in (statistics.median, min, max)]
+        if single
+        else map(statistics.median, columns)
+    )
+    return [f"{figure:,.{table.digits}f}" for figure in figures]
+
+
+def ratio(row: Row, table: Table, way: Way, target: Target, reference: str, results: Results) -> str:
+    """As ``speedup``, for the table; empty for a reference itself."""
     if target.name not in OURS:
         return ""
-    pairs = zip(results[row.name, target.name], results.get((row.name, reference), []), strict=False)
-    speedups = [
-        row.speedup(ours.value, theirs.value)
-        for ours, theirs in pairs
-        if ours.value is not None and theirs.value is not None
+    factor = speedup(row, table, way, target.name, reference, results)
+    return "-" if factor is None else f"{factor:.2f}" if factor < 10 else f"{factor:.1f}"
+
+
+def speedup(row: Row, table: Table, way: Way, target: str, reference: str, results: Results) -> float | None:
+    """Median of the ratios of the rounds in which both were measured, in the last column."""
+    ours, theirs = way.keys[-1], table.ways[0].keys[-1]
+    pairs = zip(results[row.name, target], results.get((row.name, reference), []), strict=False)
+    factors = [
+        table.speedup(mine.values[ours], other.values[theirs])
+        for mine, other in pairs
+        if ours in mine.values and theirs in other.values
     ]
-    return f"{statistics.median(speedups):.1f}" if speedups else "-"
+    return statistics.median(factors) if factors else None

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 import trunkline
+from benchmarks.load import MESSAGE_BYTES, Load, message
 from benchmarks.measure import Measurement, judge, measure
-from benchmarks.plan import MESSAGE_BYTES, ROWS, Target, message
-from benchmarks.report import ratio, table
+from benchmarks.plan import ROWS
+from benchmarks.report import speedup, tables
 from benchmarks.tally import Tally
+from benchmarks.targets import Target
 
 QUEUE, LATENCY = ROWS[0], ROWS[1]
 OURS = Target("ipc", "trunkline.IPCChannelLayer", 1)
@@ -34,31 +36,30 @@ class Refuses(trunkline.IPCChannelLayer):
 
 
 def run(backend: str) -> Measurement:
-    return asyncio.run(measure(QUEUE, Target("ipc", backend, 1), 50, "redis://127.0.0.1:1"))
+    return asyncio.run(measure(QUEUE, Target("ipc", backend, 1), Load(50, 1.0, "redis://127.0.0.1:1")))
 
 
 def test_a_sound_layer_gets_a_value_and_counts_every_message() -> None:
     measurement = run("trunkline.IPCChannelLayer")
     assert (measurement.sent, measurement.received, measurement.failure) == (50, 50, "")
-    assert measurement.value is not None
-    assert measurement.value > 0
+    assert measurement.values["rate"] > 0
 
 
 def test_a_message_delivered_twice_fails_the_row() -> None:
     measurement = run("benchmarks.test_counting.DoublesOne")
-    assert measurement.value is None
+    assert not measurement.values
     assert measurement.failure == "sent 50, received 51: 0 lost, 1 doubled"
-    assert any("FAILED in 1 of 1 rounds" in line for line in table([QUEUE], [OURS], {("queue", "ipc"): [measurement]}))
+    assert any("FAILED in 1 of 1 rounds" in line for line in tables([QUEUE], [OURS], {("queue", "ipc"): [measurement]}))
 
 
 def test_a_process_that_ends_with_an_error_fails_the_row_with_its_last_words() -> None:
     measurement = run("benchmarks.test_counting.Refuses")
-    assert measurement.value is None
+    assert not measurement.values
     assert "ChannelFull" in measurement.failure
 
 
 def test_a_lost_message_fails_the_row() -> None:
-    lost = judge(QUEUE, [{"sent": 10, "first": 1.0}, {"received": 9, "lost": 1, "doubled": 0, "last": 2.0}])
+    lost = judge([{"sent": 10, "first": 1.0}, {"received": 9, "lost": 1, "doubled": 0, "last": 2.0}])
     assert lost.failure == "sent 10, received 9: 1 lost, 0 doubled"
 
 
@@ -85,12 +86,13 @@ def test_every_message_has_about_the_stated_size(number: int) -> None:
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios_and_not_the_ratio_of_medians() -> None:
     def rounds(*values: float) -> list[Measurement]:
-        return [Measurement(1, 1, value, "") for value in values]
+        return [Measurement(1, 1, {"rate": value}, "") for value in values]
 
     results = {("queue", "ipc"): rounds(10, 40, 90), ("queue", "core"): rounds(10, 20, 10)}
-    assert ratio(QUEUE, OURS, "core", results) == "2.0"
-    assert ratio(QUEUE, OURS, "pubsub", results) == "-"
+    table = QUEUE.tables[0]
+    assert speedup(QUEUE, table, table.ways[0], "ipc", "core", results) == 2.0
+    assert speedup(QUEUE, table, table.ways[0], "ipc", "pubsub", results) is None
 
 
 def test_a_shorter_time_is_a_ratio_above_one() -> None:
-    assert LATENCY.speedup(ours=100.0, reference=300.0) == 3.0
+    assert LATENCY.tables[0].speedup(ours=100.0, reference=300.0) == 3.0

@@ -1,0 +1,110 @@
+"""What one group send costs while the members of one process grow: its sender, the receiving process, and Redis."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import redis
+
+from benchmarks.link import Link
+from benchmarks.load import SIZES, Load, message
+from benchmarks.roles.common import GROUP, WARM, WARM_EVERY_S, Members, Result, repeat_until
+from benchmarks.tally import Counted
+
+LOOKS = 20  # to learn what a look costs itself
+
+
+class Work(NamedTuple):
+    """What a server did."""
+
+    busy_us: float
+    commands: float
+
+
+async def growing_sender(layer: Any, link: Link, load: Load) -> Result:
+    """One send at a time: the next one goes when the last member has had it."""
+    values: dict[str, float] = {}
+    sent = 0
+    with _Server(load.redis_url) as server:
+        for size in SIZES:
+            await link.hear()
+            # A warm-up that many have to hear takes long, and a second one would stand before what is measured.
+            every = WARM_EVERY_S * size / SIZES[0]
+            await repeat_until(link.hear(), lambda: layer.group_send(GROUP, message(WARM)), every)
+            awaited, delivered, works = [], [], []
+            server.take()
+            for number in range(load.messages):
+                begun = time.monotonic()
+                await layer.group_send(GROUP, message(number))
+                awaited.append(time.monotonic() - begun)
+                delivered.append(await link.hear() - begun)
+                works.append(server.take())
+                sent += load.of(size)
+            await link.hear()
+            values[f"awaited_{size}"] = statistics.median(awaited) * 1e3
+            values[f"delivered_{size}"] = statistics.median(delivered) * 1e3
+            if load.redis_url:
+                work = server.for_each(works)
+                values |= {f"server_{size}": work.busy_us, f"commands_{size}": work.commands}
+    return {"sent": sent, "values": values}
+
+
+class _Server:
+    """What Redis did, by its own counts: its main thread's processor time, as waiting for the processor is no work."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url, socket_timeout=5) if url else None
+        self._last = self._look = Work(0.0, 0.0)
+
+    def __enter__(self) -> _Server:
+        if self._client:
+            self.take()
+            self._look = self.for_each([self.take() for _ in range(LOOKS)])
+            self._client.config_set("hz", 1)  # its housekeeping ten times a second would be part of long sends
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._client:
+            self._client.config_set("hz", 10)
+            self._client.close()
+
+    def take(self) -> Work:
+        """Since the last look, with what this look costs; nothing without a server."""
+        if not self._client:
+            return Work(0.0, 0.0)
+        cpu, stats = self._client.info("cpu"), self._client.info("stats")
+        last, self._last = (
+            self._last,
+            Work(
+                (cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"]) * 1e6,
+                stats["total_commands_processed"],
+            ),
+        )
+        return Work(self._last.busy_us - last.busy_us, self._last.commands - last.commands)
+
+    def for_each(self, works: list[Work]) -> Work:
+        """The medians of the half with the fewest commands: beats go on at any time, but fall into some only."""
+        quiet = sorted(works, key=lambda work: work.commands)[: (len(works) + 1) // 2]
+        return Work(
+            statistics.median(work.busy_us for work in quiet) - self._look.busy_us,
+            statistics.median(work.commands for work in quiet) - self._look.commands,
+        )
+
+
+async def growing_member(layer: Any, link: Link, load: Load) -> Result:
+    members = Members(layer)
+    counted = Counted()
+    for size in SIZES:
+        await members.grow(load.of(size), load.messages)
+        await link.say("joined")
+        await members.unless_failed(members.tally.warm())
+        await link.say("warm")
+        for number in range(load.messages):
+            await members.unless_failed(members.tally.until((number + 1) * load.of(size)))
+            await link.say(members.tally.last)
+        await members.unless_failed(members.tally.settle())
+        counted.add(members.tally)
+        await link.say("counted")
+    return counted.result()
