@@ -9,9 +9,10 @@ import weakref
 from typing import Any
 
 from trunkline import names
-from trunkline.base import ChannelLayer, logger, refuse_event_loop
+from trunkline.base import logger, refuse_event_loop
 from trunkline.config import redis_options
 from trunkline.errors import ChannelFull
+from trunkline.layers.deliveries import ReliableReceiving
 from trunkline.redis.engine import Engine
 from trunkline.redis.flush import flush
 from trunkline.redis.process import Process
@@ -29,7 +30,7 @@ def _new_lock() -> None:
 os.register_at_fork(after_in_child=_new_lock)
 
 
-class RedisChannelLayer(ChannelLayer):
+class RedisChannelLayer(ReliableReceiving):
     """A channel layer over Redis >= 5 or Valkey; see ``trunkline.base`` for the guarantees.
 
     :param config: the CONFIG of ``CHANNEL_LAYERS``; docs/reference/configuration.md lists the options.

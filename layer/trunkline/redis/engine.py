@@ -14,6 +14,7 @@ from trunkline.redis.inbox import InboxReader
 from trunkline.redis.pipeline import Operation, Pipe
 from trunkline.redis.process import INBOX_BYTES, Process, Server
 from trunkline.redis.queue import BellReader, Queue, Take, Taken
+from trunkline.redis.reliable import HoldQueue, one_way
 from trunkline.redis.replies import Arg
 
 
@@ -165,6 +166,18 @@ class Engine:
         if queue is None:
             queue = self._queues[channel] = Queue(channel, self.places(channel), self.process, self._cold.give_back)
         return await queue.receive(self._want)
+
+    async def receive_held(self, channel: str) -> Taken:
+        """Receive from a channel that any process may receive from; the message stays on its server until it is done.
+
+        :raises RuntimeError: if this event loop receives from the channel at most once.
+        """
+        queue = self._queues.get(channel)
+        if queue is None:
+            queue = self._queues[channel] = HoldQueue(channel, self.places(channel), self.process, self._cold.give_back)
+        if not isinstance(queue, HoldQueue):
+            raise RuntimeError(one_way(channel))
+        return await queue.receive_held(self._want)
 
     def _want(self, queue: Queue) -> None:
         for position in queue.places:

@@ -12,6 +12,7 @@ from trunkline.redis.connections import Wire
 from trunkline.redis.engine import Engine, Work
 from trunkline.redis.process import Process, Server
 from trunkline.redis.queue import Take, Taken, ask_take
+from trunkline.redis.reliable import give_back_unseen
 from trunkline.redis.replies import NotNow, ServerAway
 
 TAKE_KEPT = 600.0  # seconds for which a server keeps what a take gave; TAKEN_LIFE in the scripts
@@ -35,6 +36,8 @@ class HandBack:
 
     def give_back(self, channel: str, taken: list[Taken]) -> list[tuple[int, concurrent.futures.Future[None]]]:
         """Put messages back to the front of their queues, in order; a future for each server, by position."""
+        if any(item.ticket for item in taken):
+            return give_back_unseen(self.background, taken)
         places: dict[tuple[int, int], list[Taken]] = {}
         for item in taken:
             places.setdefault((item.server.position, item.shard), []).append(item)
@@ -55,7 +58,7 @@ class HandBack:
             try:
                 while until is None or time.monotonic() < until:
                     try:
-                        _, records = await ask_take(self.process, wire, take)
+                        _, taken = await ask_take(self.process, wire, take)
                     except (ServerAway, NotNow) as error:
                         if isinstance(error, ServerAway):
                             until = None
@@ -64,8 +67,8 @@ class HandBack:
                         await asyncio.sleep(pause)
                         pause = min(pause * 2, 1.0)
                         continue
-                    if records:
-                        self.give_back(take.channel, [Taken(take.server, take.shard, data) for data in records])
+                    if taken:
+                        self.give_back(take.channel, taken)
                     return
             finally:
                 await wire.close()

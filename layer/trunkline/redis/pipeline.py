@@ -69,7 +69,7 @@ class _Call:
     not_before: float = 0.0
 
     def resolve(self, answer: str) -> None:
-        each = self.script in ("direct", "push")  # one letter for each message
+        each = self.script in ("direct", "push", "again", "requeue", "drop")  # one letter for each message
         for index, operation in enumerate(self.operations):
             if not operation.future.done():
                 operation.future.set_result(answer[index] if each else answer)

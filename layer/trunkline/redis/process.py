@@ -15,6 +15,7 @@ from trunkline.codec import Records
 from trunkline.config import RedisOptions
 from trunkline.mailbox import Mailbox
 from trunkline.redis.endpoints import Fixed, Target
+from trunkline.redis.held import Holdings
 from trunkline.redis.keys import Keys
 from trunkline.redis.ring import VIRTUAL_SHARDS, Ring
 from trunkline.stats import Counters, LimitedLog
@@ -106,6 +107,7 @@ class Process:
         self.epochs = [""] * VIRTUAL_SHARDS
         self.inboxes = [Inbox() for _ in range(VIRTUAL_SHARDS)]
         self.memberships: dict[str, Membership] = {}
+        self.holdings = Holdings(ident)
         self.present = False
         self.ack_soon: Callable[[bool], None] = lambda _urgent: None
         self.lost_memberships: Callable[[int], None] = lambda _shard: None

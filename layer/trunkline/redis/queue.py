@@ -19,6 +19,7 @@ from trunkline.errors import ConfigurationError
 from trunkline.mailbox import Waiter, fail_one, wake_one
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import PATIENCE, greet, load_scripts, mark_away
+from trunkline.redis.held import Ticket
 from trunkline.redis.process import Process, Server, new_id
 from trunkline.redis.replies import Arg, NotNow, ServerAway, Unfit, UnknownScript
 from trunkline.redis.scripts import script
@@ -28,15 +29,22 @@ BLOCK_S = 5  # seconds blocked on bells; then a look without a bell, for one tha
 
 
 class Taken(NamedTuple):
-    """A message that was taken from a server and not received yet."""
+    """A message that was taken from a server and not received yet.
+
+    :ivar ticket: of a message that stays on the server until it is done.
+    """
 
     server: Server
     shard: int
     data: bytes
+    ticket: Ticket | None = None
 
 
 class Take(NamedTuple):
-    """A take that was asked for; the same again gives the same messages."""
+    """A take that was asked for; the same again gives the same messages.
+
+    :ivar holding: whether the messages stay on the server until they are done.
+    """
 
     server: Server
     shard: int
@@ -44,13 +52,30 @@ class Take(NamedTuple):
     reader: str
     number: int
     most: int
+    holding: bool = False
+
+    @property
+    def script(self) -> str:
+        return "hold" if self.holding else "take"
 
     def command(self, process: Process) -> list[Arg]:
-        return [
-            b"EVALSHA", script("take").sha, 2, process.keys.key(self.shard, "q", self.channel),
+        command: list[Arg] = [
+            b"EVALSHA", script(self.script).sha, 2, process.keys.key(self.shard, "q", self.channel),
             process.keys.canary(self.shard), process.epochs[self.shard], self.reader, self.number, self.most,
             self.channel,
         ]  # fmt: skip
+        if self.holding:
+            command.append(process.holdings.consumer)
+        return command
+
+    def items(self, process: Process, given: list[Any]) -> list[Taken]:
+        """What a reply gives, behind its head."""
+        if not self.holding:
+            return [Taken(self.server, self.shard, data) for data in given if isinstance(data, bytes)]
+        return [
+            Taken(self.server, self.shard, data, process.holdings.ticket(self.channel, self.shard, entry, int(times)))
+            for entry, times, data in zip(given[::3], given[1::3], given[2::3], strict=True)
+        ]
 
 
 # Puts messages of a channel back to the front of their lists; the future ends when they are there.
@@ -62,7 +87,10 @@ class Queue:
 
     :param places: (server, virtual shard) of each list that holds messages of the channel.
     :param give_back: takes what has to go back to the front of a server's list.
+    :cvar holding: whether its messages stay on the server until they are done; trunkline.redis.reliable has these.
     """
+
+    holding = False
 
     def __init__(
         self,
@@ -288,7 +316,7 @@ class BellReader:
                 return
             self._number += 1
             shard = queue.places[self.server.position]
-            take = Take(self.server, shard, queue.channel, self.reader, self._number, most)
+            take = Take(self.server, shard, queue.channel, self.reader, self._number, most, queue.holding)
             self._unanswered = (take, queue)
             queue.asking += most
             got = 0
@@ -307,16 +335,16 @@ class BellReader:
 
         :raises ServerAway, NotNow: ask again later.
         """
-        left, records = await ask_take(self.process, self.wire, take)
+        left, taken = await ask_take(self.process, self.wire, take)
         self._unanswered = None
         if not left:
             self._hints.discard(queue.channel)
-        queue.put([Taken(take.server, take.shard, data) for data in records])
-        return len(records)
+        queue.put(taken)
+        return len(taken)
 
 
-async def ask_take(process: Process, wire: Wire, take: Take) -> tuple[bool, list[bytes]]:
-    """Ask for a take once; returns whether more is left, and the records.
+async def ask_take(process: Process, wire: Wire, take: Take) -> tuple[bool, list[Taken]]:
+    """Ask for a take once; returns whether more is left, and the messages.
 
     :raises ServerAway, NotNow: ask again.
     """
@@ -325,19 +353,15 @@ async def ask_take(process: Process, wire: Wire, take: Take) -> tuple[bool, list
             await greet(process, take.server, wire)
         (reply,) = await wire.call([take.command(process)], PATIENCE)
         if isinstance(reply, UnknownScript):
-            await load_scripts(wire, {"take"})
+            await load_scripts(wire, {take.script})
         elif isinstance(reply, Exception):
             raise NotNow(str(reply))
         elif reply[0] == b"OK":
             process.counters.expired += int(reply[1])
-            return bool(reply[2]), _records(reply[3:])
+            return bool(reply[2]), take.items(process, reply[3:])
         elif reply[0] == b"EPOCH":
             if not reply[1] or not process.adopt(take.shard, reply[1].decode()):
                 await wire.close()  # greeting again makes an epoch, or waits for the end of a flush
                 await asyncio.sleep(0.05)
         else:  # LATE: a later number was used, so these messages were seen
             return False, []
-
-
-def _records(reply: list[Any]) -> list[bytes]:
-    return [data for data in reply if isinstance(data, bytes)]

@@ -27,6 +27,7 @@ from trunkline.redis.handback import HandBack
 from trunkline.redis.handover import Errand, Handover, wait_in_loop, wait_in_thread
 from trunkline.redis.liveness import Heart
 from trunkline.redis.process import Process
+from trunkline.redis.reliable import Keeper
 
 T = TypeVar("T")
 
@@ -85,6 +86,7 @@ class Runtime:
         self._late: list[tuple[Work, concurrent.futures.Future[None]]] = []
         self._late_thread: threading.Thread | None = None
         self._hand = HandBack(process, self.background)
+        self.keeper = Keeper(process, self.background)
         process.ack_soon = self._ack_soon
         process.lost_memberships = self._restore
 
@@ -223,6 +225,7 @@ class Runtime:
         if home is not None and not home.loop.is_running():
             self._leave_home(home)
         self._mend(self.groups.overdue())
+        self.keeper.tend()
 
     def _control(self, record: Record) -> None:
         if self.groups.apply(record):
@@ -448,6 +451,8 @@ class Runtime:
         The runtime is not used again: no thread starts after this, but for what would be lost otherwise.
         """
         atexit.unregister(self._at_exit)
+        if os.getpid() == self.pid:
+            self.keeper.give_back_open()
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None

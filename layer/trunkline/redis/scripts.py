@@ -16,9 +16,13 @@ class Script(NamedTuple):
     sha: bytes
 
 
+HELD = ("again", "done", "drop", "hold", "requeue", "tend")  # those of held messages share a second prelude
+
+
 @cache
 def script(name: str) -> Script:
     """The script ``lua/<name>.lua`` with the prelude before it."""
     folder = files("trunkline.redis") / "lua"
-    text = (folder / "_prelude.lua").read_bytes() + (folder / f"{name}.lua").read_bytes()
+    parts = ["_prelude", *(["_held"] if name in HELD else []), name]
+    text = b"".join((folder / f"{part}.lua").read_bytes() for part in parts)
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
