@@ -15,6 +15,7 @@ Source: the Channels channel layer specification, and beyond it:
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -27,9 +28,9 @@ from typing import Any, ClassVar
 from channels.layers import BaseChannelLayer
 
 from trunkline import errors, names
-from trunkline.codec import decode, encode
+from trunkline.codec import decode, encode, encode_json, records_for
 from trunkline.config import CommonOptions
-from trunkline.stats import Counters, LimitedLog
+from trunkline.stats import Counters, LimitedLog, report_unreadable
 
 logger = logging.getLogger("trunkline")
 
@@ -40,6 +41,21 @@ def refuse_event_loop(method: str) -> None:
         raise RuntimeError(
             f"{method}_sync() would block the event loop that runs in this thread: await layer.{method}(...) there."
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _warn_once(sentence: str) -> None:
+    logger.warning("%s", sentence)
+
+
+def _can_encrypt(common: CommonOptions) -> None:
+    try:
+        records_for(common.symmetric_encryption_keys, common.prefix)
+    except ImportError as error:
+        raise errors.ConfigurationError(
+            "Option 'symmetric_encryption_keys' needs the package cryptography, which is not installed: install "
+            "trunkline[encryption]."
+        ) from error
 
 
 class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
@@ -66,12 +82,15 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         self.capacity = common.capacity
         self.channel_capacity = common.channel_capacity
         self.counters = Counters()
-        self.encode: Callable[[object], bytes] = encode
+        self.encode: Callable[[object], bytes] = encode_json if common.serializer_format == "json" else encode
         self.decode: Callable[[bytes], dict[str, Any]] = decode
         self._warn = LimitedLog(logger, time.monotonic)
         self._identity = ""
         self._identity_pid = 0
         self._locals = itertools.count(1)
+        _can_encrypt(common)
+        for sentence in common.warnings:
+            _warn_once(sentence)
 
     def get_capacity(self, channel: str) -> int:
         """How many unread messages ``channel`` may hold: the first matching entry of ``channel_capacity``."""
@@ -126,6 +145,14 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
             group,
             count,
         )
+
+    def _decoded(self, channel: str, body: bytes) -> dict[str, Any] | None:
+        """As ``decode``; counts, logs and returns ``None`` where the body is no message."""
+        try:
+            return self.decode(body)
+        except ValueError as error:
+            report_unreadable(self.counters, self._warn, error, f"channel {channel!r}")
+            return None
 
     @abstractmethod
     async def send(self, channel: str, message: dict[str, Any]) -> None:

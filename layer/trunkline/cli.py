@@ -101,9 +101,9 @@ def _options(options: RedisOptions | IPCOptions) -> Iterator[str]:
             yield f"hosts[{position}]: {repr(host).removeprefix('<Endpoint ').removesuffix('>')}"
     for part in (options, options.common):
         for field in fields(part):
-            if field.name not in ("hosts", "common", "notes"):
+            if field.name not in ("hosts", "common", "notes", "warnings"):
                 yield f"{field.name}: {_shown(field.name, getattr(part, field.name))}"
-    for note in options.notes:
+    for note in (*options.notes, *options.common.warnings):
         yield f"note: {note}"
 
 

@@ -20,6 +20,9 @@ class Counters:
     :ivar group_dropped: deliveries to one member that was full, or to an inbox that was.
     :ivar expired: messages whose expiry had passed before anybody received them.
     :ivar garbage: records that could not be understood and were skipped.
+    :ivar unknown_version: records of a newer release's version, skipped.
+    :ivar undecryptable: records that the keys of this process don't open, or that are in the clear where it has keys,
+        skipped.
     """
 
     sent: int = 0
@@ -29,6 +32,18 @@ class Counters:
     group_dropped: int = 0
     expired: int = 0
     garbage: int = 0
+    unknown_version: int = 0
+    undecryptable: int = 0
+
+
+def report_unreadable(counters: Counters, warn: LimitedLog, error: ValueError, place: str) -> None:
+    """Count and log a record that is skipped.
+
+    :param error: why; what has no counter of its own (``trunkline.codec.Unreadable``) is garbage.
+    """
+    counter = getattr(error, "counter", "garbage")
+    setattr(counters, counter, getattr(counters, counter) + 1)
+    warn(counter, "Skipped a record in %s: %s.", place, error)
 
 
 class LimitedLog:

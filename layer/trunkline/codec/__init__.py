@@ -1,8 +1,19 @@
 """Messages as bytes, and the records that carry them; pure, no I/O."""
 
+from trunkline.codec.jsontext import encode_json
 from trunkline.codec.message import MAX_MESSAGE_BYTES, decode, encode
-from trunkline.codec.record import CONTROL, DIRECT, GROUP, Record, pack_record, unpack_record
-from trunkline.codec.records import Records
+from trunkline.codec.record import (
+    CONTROL,
+    DIRECT,
+    GROUP,
+    Record,
+    Undecryptable,
+    UnknownVersion,
+    Unreadable,
+    pack_record,
+    unpack_record,
+)
+from trunkline.codec.records import Records, records_for
 
 __all__ = [
     "CONTROL",
@@ -11,8 +22,13 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "Record",
     "Records",
+    "Undecryptable",
+    "UnknownVersion",
+    "Unreadable",
     "decode",
     "encode",
+    "encode_json",
     "pack_record",
+    "records_for",
     "unpack_record",
 ]

@@ -1,16 +1,19 @@
-"""A message (a dict) to bytes and back, as MessagePack.
+"""A message (a dict) to bytes, as MessagePack, and back.
 
 MessagePack keeps bytes apart from text and has the types of the Channels channel layer specification: byte strings,
 Unicode strings, integers of 64 bits, floats, lists, dicts with string keys, booleans and None. Tuples travel as lists.
+Reading takes JSON too (``jsontext.py``), so that processes with different serializers understand each other.
 """
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from typing import Any
 
 import ormsgpack
 
+from trunkline.codec.record import Unreadable
 from trunkline.errors import MessageTooLarge
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # encoded; far above the 1 MB that Channels asks for, far below Redis' 512 MB
@@ -91,11 +94,16 @@ def encode(message: object) -> bytes:
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """Return the message that ``encode`` made into ``body``: a new object on every call.
+    """Return the message that ``encode`` or ``encode_json`` made into ``body``: a new object on every call.
 
-    :raises ValueError: if the bytes are no encoded message.
+    :raises Unreadable: if the bytes are no encoded message.
     """
-    message = ormsgpack.unpackb(body)
+    try:
+        message = ormsgpack.unpackb(body)
+        if not isinstance(message, dict) and body[:1] == b"{":  # a small integer to MessagePack, and so no message
+            message = json.loads(body)
+    except (RecursionError, ValueError) as error:
+        raise Unreadable("not an encoded message") from error
     if not isinstance(message, dict):
-        raise ValueError("not an encoded message")
+        raise Unreadable("not an encoded message")
     return message

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from trunkline.config import values
+from trunkline.config.encryption import encryption_keys
 from trunkline.config.hosts import decode_hosts
 from trunkline.config.mangled import refuse_mangled
 from trunkline.config.objects import CommonOptions, IPCOptions, RedisOptions
@@ -51,12 +52,16 @@ def ipc_options(config: Mapping[str, object]) -> IPCOptions:
 
 def _common(config: Mapping[str, object]) -> CommonOptions:
     default = CommonOptions()
+    keys, warnings = encryption_keys("symmetric_encryption_keys", config.get("symmetric_encryption_keys"))
     return CommonOptions(
         values.prefix("prefix", config.get("prefix", default.prefix)),
         values.duration("expiry", config.get("expiry", default.expiry)),
         values.duration("group_expiry", config.get("group_expiry", default.group_expiry)),
         values.whole_number("capacity", config.get("capacity", default.capacity)),
         values.channel_capacity("channel_capacity", config.get("channel_capacity")),
+        values.serializer_format("serializer_format", config.get("serializer_format")),
+        keys,
+        warnings,
     )
 
 
@@ -84,22 +89,10 @@ def _judge_name(option: Option, value: object) -> str | None:
     nothing = value is None or (isinstance(value, str | bytes | list | tuple | set | Mapping) and not value)
     if nothing:
         return None  # As good as left out: no key, no server, no callback.
-    if option.name == "serializer_format":
-        return _serializer_note(option, value)
     if option.fate == "noted":
         return f"Option {option.name!r} has no effect: {option.help}."
     verb = "is not in this version" if option.fate == "later" else "is not accepted here"
     raise ConfigurationError(f"Option {option.name!r} {verb}: {option.help}.")
-
-
-def _serializer_note(option: Option, value: object) -> str | None:
-    if isinstance(value, str) and value == "msgpack":
-        return None  # channels_redis' default
-    if isinstance(value, str) and value == "json":
-        return f"Option {option.name!r} has no effect: {option.help}."
-    raise ConfigurationError(
-        f"Option {option.name!r} must be 'msgpack' or 'json', not a serializer of your own: {option.help}."
-    )
 
 
 def _unknown(

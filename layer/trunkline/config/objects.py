@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["MASK", "CommonOptions", "Endpoint", "IPCOptions", "Masked", "RedisOptions", "is_secret"]
+__all__ = ["MASK", "CommonOptions", "Endpoint", "IPCOptions", "Masked", "RedisOptions", "Secrets", "is_secret"]
 
 MASK = "***"  # what stands for a secret in every repr
+
+SerializerFormat = Literal["msgpack", "json"]
 
 _SECRET_NAME = re.compile(r"pass|secret|token|credential|ssl_ca_data|key(?!file)", re.IGNORECASE)
 
@@ -41,6 +43,18 @@ class Masked(Mapping[str, object]):
         return "{" + ", ".join(shown) + "}"
 
 
+class Secrets(tuple[bytes, ...]):
+    """Secrets that print as ``***``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return MASK if self else "none"
+
+
+NO_SECRETS = Secrets()
+
+
 @dataclass(frozen=True)
 class CommonOptions:
     """What every channel layer of ours is told.
@@ -50,6 +64,9 @@ class CommonOptions:
     :ivar group_expiry: seconds after its last ``group_add`` that a membership ends.
     :ivar capacity: unread messages that a channel may hold.
     :ivar channel_capacity: (compiled pattern, capacity) pairs in the order given; the first match wins.
+    :ivar serializer_format: how messages become bytes; both formats are read.
+    :ivar symmetric_encryption_keys: the SHA-256 of each: the first encrypts, all decrypt; empty for the clear.
+    :ivar warnings: sentences to be logged once.
     """
 
     prefix: str = "trunkline"
@@ -57,6 +74,9 @@ class CommonOptions:
     group_expiry: float = 86400
     capacity: int = 100
     channel_capacity: tuple[tuple[re.Pattern[str], int], ...] = ()
+    serializer_format: SerializerFormat = "msgpack"
+    symmetric_encryption_keys: Secrets = NO_SECRETS
+    warnings: tuple[str, ...] = ()
 
     def capacity_of(self, channel: str) -> int:
         """Return how many unread messages ``channel`` (a full channel name) may hold.

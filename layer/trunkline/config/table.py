@@ -94,8 +94,28 @@ OPTIONS: tuple[Option, ...] = (
         _BOTH,
         "messages",
         {},
-        "a dict, or a list of pairs, from a glob or a compiled regular expression to a capacity",
-        "Capacities of single channels by full name. The first match in the order given wins.",
+        "a dict, or a list of pairs, from a glob or a regular expression (compiled, or 're:' and its text) to a "
+        "capacity",
+        "Capacities of single channels by full name. The first match in the order given wins. A glob covers the whole "
+        "name, a regular expression matches from the name's beginning as far as it goes.",
+    ),
+    Option(
+        "serializer_format",
+        _BOTH,
+        "",
+        "msgpack",
+        "'msgpack' or 'json'",
+        "How messages become bytes. Both are read, so that processes may differ. JSON carries no byte strings, and no "
+        "floats that are infinite or no number; sending one is a TypeError.",
+    ),
+    Option(
+        "symmetric_encryption_keys",
+        _BOTH,
+        "",
+        [],
+        "a list of keys (texts or bytes) of 16 characters at least, better 32 random ones",
+        "Encrypts and authenticates every message. The first key encrypts, all decrypt; a process with keys refuses "
+        "what is not encrypted. Needs `trunkline[encryption]`.",
     ),
     Option(
         "connection_kwargs",
@@ -147,23 +167,10 @@ OPTIONS: tuple[Option, ...] = (
         "The group that the directory belongs to; `None` is the process's own.",
     ),
     # What a CONFIG written for asgi_redis, asgi_ipc or channels_redis may hold besides.
-    Option(
-        "serializer_format",
-        _BOTH,
-        "",
-        None,
-        "'msgpack' or 'json'",
-        "messages travel in one format of the layer's own, which carries everything that msgpack and json carry",
-        "noted",
-    ),
     *_legacy("noted", "random_prefix_length", "messages are numbered and need no random prefix to be told apart"),
-    *_legacy(
-        "later",
-        "symmetric_encryption_keys",
-        "messages are not encrypted yet, and keys must not be given in vain",
-    ),
     *_legacy("later", "stats_prefix", "statistics are not kept yet"),
     *_legacy("later", "wait_replicas", "sends do not wait for replicas yet", _REDIS),
+    *_legacy("later", "delivery", "delivery is at most once"),
     *_legacy(
         "later",
         "sentinels master_name sentinel_kwargs services service_name sentinel_refresh_interval",
@@ -171,12 +178,6 @@ OPTIONS: tuple[Option, ...] = (
         _REDIS,
     ),
     *_legacy("later", "startup_nodes", "Redis Cluster is not supported yet; name single servers in 'hosts'", _REDIS),
-    *_legacy(
-        "answered",
-        "delivery",
-        "whoever receives chooses how messages are delivered: leave the option out, and start the worker with "
-        "'runworker --delivery at-least-once'",
-    ),
     *_legacy(
         "answered",
         "on_disconnect on_reconnect",

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from trunkline.config.objects import SerializerFormat
 from trunkline.errors import ConfigurationError
 
 __all__ = [
@@ -25,12 +26,15 @@ __all__ = [
     "named",
     "plain_text",
     "prefix",
+    "serializer_format",
     "whole_number",
 ]
 
 HUNDRED_YEARS = 3_155_760_000  # seconds; a deadline that far away still has 13 digits in milliseconds
 LARGEST_INTEGER = 2**63 - 1  # what Redis and LMDB records hold
 LONGEST_PREFIX = 100  # characters; it stands in every key
+
+REGULAR_EXPRESSION = "re:"  # begins a pattern that is no glob, where only texts can be written
 
 _NUMBER = re.compile(r"\s*[+-]?\d{1,20}(\.\d{0,10})?\s*")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,39}")
@@ -191,7 +195,8 @@ def channel_capacity(option: str, value: object) -> tuple[tuple[re.Pattern[str],
     """Compile ``channel_capacity`` into (pattern, capacity) pairs in the order given.
 
     :param value: a dict or a list of pairs from a glob (text, as ``fnmatch`` has it) or a compiled regular
-        expression to a capacity; ``None`` counts as empty, as in Channels.
+        expression to a capacity; ``None`` counts as empty, as in Channels. A text that begins with ``re:`` is a regular
+        expression too; no channel name has a colon, so that it can't be meant as a glob.
     :raises ConfigurationError: one sentence for each kind of wrong value.
     """
     accepted = "a dict or a list of (pattern, capacity) pairs"
@@ -213,7 +218,7 @@ def channel_capacity(option: str, value: object) -> tuple[tuple[re.Pattern[str],
 
 
 def _pattern(option: str, pattern: object, position: int) -> re.Pattern[str]:
-    accepted = "a dict from globs (text) or compiled regular expressions to capacities"
+    accepted = "a dict from globs (text) or regular expressions (compiled, or 're:' and its text) to capacities"
     if isinstance(pattern, re.Pattern):
         if isinstance(pattern.pattern, bytes):
             raise _refuse(
@@ -224,12 +229,33 @@ def _pattern(option: str, pattern: object, position: int) -> re.Pattern[str]:
         raise _refuse(option, accepted, f"one with a glob of bytes at position {position}", "; write it as text")
     if not isinstance(pattern, str):
         raise _refuse(option, accepted, f"one with {given(pattern)} as the pattern at position {position}")
-    if not pattern:
-        raise _refuse(option, accepted, f"one with an empty glob at position {position}", "; '*' is every channel")
+    regular = pattern.startswith(REGULAR_EXPRESSION)
+    expression = pattern.removeprefix(REGULAR_EXPRESSION)
+    what = "a regular expression" if regular else "a glob"
+    if not expression:
+        raise _refuse(
+            option, accepted, f"one with {what} that is empty at position {position}", "; '*' is every channel"
+        )
     try:
-        return re.compile(fnmatch.translate(pattern))
-    except (re.error, OverflowError, RecursionError):
-        raise _refuse(option, accepted, f"one with a glob that can't be compiled at position {position}") from None
+        return re.compile(expression if regular else fnmatch.translate(pattern))
+    except (re.error, OverflowError, RecursionError) as error:
+        at = getattr(error, "pos", None) if regular else None
+        hint = "" if at is None else f"; look at its character {at + 1}"
+        raise _refuse(
+            option, accepted, f"one with {what} that can't be compiled at position {position}", hint
+        ) from None
+
+
+def serializer_format(option: str, value: object) -> SerializerFormat:
+    """Return the name of a serializer; ``None`` and an empty text are the default's.
+
+    :raises ConfigurationError: one sentence.
+    """
+    if value is None or value == "" or value == "msgpack":
+        return "msgpack"
+    if value == "json":
+        return "json"
+    raise _refuse(option, "'msgpack' or 'json'", given(value), "; serializers of one's own are not loaded")
 
 
 def directory(option: str, value: object) -> str | None:

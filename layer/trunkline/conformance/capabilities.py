@@ -21,6 +21,7 @@ class Capabilities:
     :ivar loops: one layer object serves several event loops, one after the other.
     :ivar threads: one layer object serves event loops in several threads at once.
     :ivar persistence: a message sent before anybody received from the channel is kept for its expiry.
+    :ivar bytes: messages may hold byte strings; a layer that can't carry them refuses them with a TypeError.
     :ivar groups: the ``groups`` extension.
     :ivar flush: the ``flush`` extension.
     :ivar capacity: channels are bounded, and the option ``capacity`` sets the bound.
@@ -42,6 +43,7 @@ class Capabilities:
     loops: bool = True
     threads: bool = True
     persistence: bool = True
+    bytes: bool = True
     groups: bool = True
     flush: bool = True
     capacity: bool = True

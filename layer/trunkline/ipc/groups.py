@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from trunkline.codec import DIRECT, GROUP
 from trunkline.ipc import presence, queues
 from trunkline.ipc.keys import (
     AFTER_ANY_NAME,
@@ -19,6 +20,8 @@ from trunkline.ipc.keys import (
     place_of,
 )
 from trunkline.ipc.queues import Ring, Txn
+
+Wrap = Callable[[int, str, bytes], bytes]  # see trunkline.codec.Records
 
 
 class Member(NamedTuple):
@@ -76,6 +79,7 @@ def send(
     txn: Txn,
     group: str,
     body: bytes,
+    wrap: Wrap,
     now: int,
     deadline: int,
     capacity_of: Callable[[str], int],
@@ -84,6 +88,7 @@ def send(
 ) -> Sent:
     """Post a message once to each process with members, and push it to the members that no process owns.
 
+    :param wrap: makes what is stored of ``body``, for each place that it goes to.
     :param room: bytes that an inbox may hold.
     """
     prefix = group_key(group)
@@ -113,11 +118,13 @@ def send(
     dead: list[bytes] = []
     name = group.encode("ascii")
     for channel in channels:
-        if not queues.push(txn, place_of(channel), body, now, deadline, capacity_of(channel), ring, drop=True):
+        data = wrap(DIRECT, channel, body)
+        if not queues.push(txn, place_of(channel), data, now, deadline, capacity_of(channel), ring, drop=True):
             dropped += 1
+    data = wrap(GROUP, group, body) if owners else b""
     for owner in owners:
         try:
-            if not presence.post(txn, owner, name, body, now, deadline, room, ring):
+            if not presence.post(txn, owner, name, data, now, deadline, room, ring):
                 dropped += 1
         except LookupError:
             dead.append(owner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trunkline.codec import GROUP
 from trunkline.ipc import groups, presence, queues
 from trunkline.ipc.environment import Environment
 from trunkline.ipc.fanout import FanOut, Unread
@@ -22,6 +23,7 @@ class Inbox:
     :param owner: the process.
     :param capacity_of: how many unread messages a channel may hold.
     :param waiting: who is woken.
+    :param opened: the body of what is stored for a kind and name, or ``None`` where it can't be read.
     :param fanout: where the members' messages go.
     """
 
@@ -33,6 +35,7 @@ class Inbox:
         waiting: Waiting,
         fanout: FanOut,
         counters: Counters,
+        opened: Callable[[int, str, bytes], bytes | None],
     ) -> None:
         self._owner = owner
         self._environment = environment
@@ -40,6 +43,7 @@ class Inbox:
         self._waiting = waiting
         self._fanout = fanout
         self._counters = counters
+        self._opened = opened
         self._members: dict[str, tuple[bytes, list[groups.Member]]] = {}  # group -> as of this version
 
     def collect(self, clock: Callable[[], int]) -> None:
@@ -56,8 +60,8 @@ class Inbox:
                     self._fanout.clear()
                 elif item.deadline <= now:
                     self._counters.expired += 1
-                else:
-                    self._give(item, members[item.group], unread, now)
+                elif (body := self._opened(GROUP, item.group, item.body)) is not None:
+                    self._give(item._replace(body=body), members[item.group], unread, now)
 
     def _take(
         self, txn: Any, now: int

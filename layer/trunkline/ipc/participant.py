@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from trunkline.codec import DIRECT, GROUP, Unreadable, records_for
 from trunkline.config import IPCOptions
 from trunkline.errors import LayerUnavailable
 from trunkline.ipc import environment, groups, presence, queues, upkeep
@@ -21,7 +22,7 @@ from trunkline.ipc.inbox import Inbox
 from trunkline.ipc.keys import Place, head_of, head_place, place_of
 from trunkline.ipc.waiting import Bells, Waiting, wake
 from trunkline.names import Address
-from trunkline.stats import Counters, LimitedLog
+from trunkline.stats import Counters, LimitedLog, report_unreadable
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ class Participant:
         self._expiry = int(options.common.expiry * 1e9)
         self._room = options.size // INBOX_SHARE
         self._lock = threading.RLock()
+        self.records = records_for(options.common.symmetric_encryption_keys, options.common.prefix)
         self._waiting = Waiting()
         self._fanout = FanOut(counters)
         self._heard: dict[str, int] = {}  # own channels, and when somebody last received from them
@@ -69,7 +71,9 @@ class Participant:
         self.environment = environment.acquire(options)
         self._write = self.environment.write
         self._ring = self.environment.ringer.ring
-        self._inbox = Inbox(self.owner, self.environment, capacity_of, self._waiting, self._fanout, counters)
+        self._inbox = Inbox(
+            self.owner, self.environment, capacity_of, self._waiting, self._fanout, counters, self._opened
+        )
         self.inherited = False  # a fork later: this object is the parent's
         _live.add(self)
 
@@ -81,11 +85,12 @@ class Participant:
     def send(self, channel: str, body: bytes) -> None:
         """See ``ChannelLayer.send``; ``body`` is the encoded message."""
         now = now_ns()
-        self._bring(now, self._push, place_of(channel), body, now, now + self._expiry, self._capacity_of(channel))
+        data = self.records.wrap(DIRECT, channel, body)
+        self._bring(now, self._push, place_of(channel), data, now, now + self._expiry, self._capacity_of(channel))
 
-    def _push(self, txn: Any, place: Place, body: bytes, now: int, deadline: int, capacity: int) -> None:
-        queues.push(txn, place, body, now, deadline, capacity, self._ring)
-        self.environment.check_room(txn, len(body))
+    def _push(self, txn: Any, place: Place, data: bytes, now: int, deadline: int, capacity: int) -> None:
+        queues.push(txn, place, data, now, deadline, capacity, self._ring)
+        self.environment.check_room(txn, len(data))
 
     def group_send(self, group: str, body: bytes) -> int:
         """Returns how many members (channels, or whole processes) had no room."""
@@ -96,7 +101,9 @@ class Participant:
         return sent.dropped
 
     def _group_push(self, txn: Any, group: str, body: bytes, now: int) -> groups.Sent:
-        sent = groups.send(txn, group, body, now, now + self._expiry, self._capacity_of, self._room, self._ring)
+        sent = groups.send(
+            txn, group, body, self.records.wrap, now, now + self._expiry, self._capacity_of, self._room, self._ring
+        )
         self.environment.check_room(txn, len(body))
         return sent
 
@@ -185,18 +192,22 @@ class Participant:
 
     def _take(self, channel: str, place: Place, own: bool, bell: bytes) -> bytes | None:
         """Take a message, direct or out of a group; if there is none, ``bell`` is registered when this returns."""
-        now = now_ns()
-        before = self._fanout.direct_before(channel) if own else None
-        if before == 0:
-            body = self._fanout.take(channel, now)
-            if body is not None:
-                return body
-        popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel), before)
-        self._counters.expired += popped.expired
-        if popped.body is not None:
+        while True:
+            now = now_ns()
+            before = self._fanout.direct_before(channel) if own else None
+            if before == 0:
+                body = self._fanout.take(channel, now)
+                if body is not None:
+                    return body
+            popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel), before)
+            self._counters.expired += popped.expired
+            if popped.body is None:
+                break
             if channel in self._waiting and (popped.unread or self._fanout.unread(channel)):
                 self._waiting.wake(channel)
-            return popped.body
+            body = self._opened(DIRECT, channel, popped.body)
+            if body is not None:
+                return body
         if not own:
             return None
         if posted:
@@ -217,15 +228,26 @@ class Participant:
         if found is not None:
             self._heard[found[0]] = now
             return found
-        after = self._served.get(head, b"")
-        taken = self._write(queues.pop_any, place, now, self._waiting, after, bell, self._bells_waiting(head))
-        if taken is None or taken[1].body is None:
+        while True:
+            after = self._served.get(head, b"")
+            taken = self._write(queues.pop_any, place, now, self._waiting, after, bell, self._bells_waiting(head))
+            if taken is None or taken[1].body is None:
+                return None
+            channel = taken[0].name.decode("ascii")
+            self._served[head] = taken[0].key
+            self._heard[channel] = now
+            self._counters.expired += taken[1].expired
+            body = self._opened(DIRECT, channel, taken[1].body)
+            if body is not None:
+                return channel, body
+
+    def _opened(self, kind: int, name: str, data: bytes) -> bytes | None:
+        """What was stored under ``name``; counted and skipped where it can't be read."""
+        try:
+            return self.records.unwrap(kind, name, data)
+        except Unreadable as error:
+            report_unreadable(self._counters, self._warn, error, f"{'group' if kind == GROUP else 'channel'} {name!r}")
             return None
-        channel = taken[0].name.decode("ascii")
-        self._served[head] = taken[0].key
-        self._heard[channel] = now
-        self._counters.expired += taken[1].expired
-        return channel, taken[1].body
 
     def _give_up(self, name: str, place: Place, waiter: asyncio.Future[None]) -> None:
         """A receiver was cancelled: nobody must ring for it, and a wake-up that it had belongs to the next one."""

@@ -108,9 +108,9 @@ class ReliableReceiving(ChannelLayer):
             taken = await engine.receive_held(channel)
             assert taken.ticket is not None
             try:
-                message = self.decode(runtime.process.records.unpack(taken.data).body)
+                message = self.decode(runtime.process.record_from(channel, taken.data).body)
             except ValueError as error:
-                self.counters.garbage += 1
+                runtime.process.skipped(error, f"channel {channel!r}")
                 await self._put_back(taken.ticket, "dead", f"it can't be read: {error}")
                 continue
             self.counters.received += 1
@@ -133,7 +133,7 @@ class ReliableReceiving(ChannelLayer):
 
     def _shown(self, letter: Letter, runtime: Runtime) -> DeadLetter:
         try:
-            message = self.decode(runtime.process.records.unpack(letter.data).body)
+            message = self.decode(runtime.process.record_from(letter.channel, letter.data).body)
         except ValueError:
             message = None
         return DeadLetter(

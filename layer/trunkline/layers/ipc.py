@@ -78,11 +78,14 @@ class IPCChannelLayer(ChannelLayer):
         now = time.monotonic_ns()
         if now > self._turn_ends:
             await self._turn(now)
-        if address is not None and not address.local:
-            _, body = await self._participant().receive_any(address.head)
-        else:
-            body = await self._participant().receive(channel, address)
-        return self.decode(body)
+        while True:
+            if address is not None and not address.local:
+                _, body = await self._participant().receive_any(address.head)
+            else:
+                body = await self._participant().receive(channel, address)
+            message = self._decoded(channel, body)
+            if message is not None:
+                return message
 
     async def receive_named(self, prefix: str) -> tuple[str, dict[str, Any]]:
         address = self._address(prefix)
@@ -91,8 +94,11 @@ class IPCChannelLayer(ChannelLayer):
                 f"receive_named takes the part up to the '!' of a name that new_channel() gave, not {prefix!r}."
             )
         await self._turn(time.monotonic_ns())
-        name, body = await self._participant().receive_any(address.head)
-        return name, self.decode(body)
+        while True:
+            name, body = await self._participant().receive_any(address.head)
+            message = self._decoded(name, body)
+            if message is not None:
+                return name, message
 
     async def group_add(self, group: str, channel: str) -> None:
         names.check_group(group)

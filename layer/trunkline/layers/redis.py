@@ -128,14 +128,6 @@ class RedisChannelLayer(ReliableReceiving):
             if message is not None:
                 return channel, message
 
-    def _decoded(self, channel: str, body: bytes) -> dict[str, Any] | None:
-        try:
-            return self.decode(body)
-        except ValueError as error:
-            self.counters.garbage += 1
-            self._warn("garbage", "Skipped a message on channel %r that can't be decoded: %s.", channel, error)
-            return None
-
     async def group_add(self, group: str, channel: str) -> None:
         names.check_group(group)
         names.check_channel(channel)

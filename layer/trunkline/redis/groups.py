@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import ormsgpack
 
-from trunkline.codec import CONTROL, GROUP, Record
+from trunkline.codec import CONTROL, GROUP, Record, Unreadable
 from trunkline.names import Address
 from trunkline.redis.engine import Engine
 from trunkline.redis.process import INBOX_BYTES, Membership, Process
@@ -126,7 +126,7 @@ class Groups:
                 return mailbox.leave(group, channel)
             raise ValueError(operation)
         except (KeyError, TypeError, ValueError):
-            self.process.counters.garbage += 1
+            self.process.skipped(Unreadable("not a control record"), "the inbox of this process")
             return False
 
     async def settle(self, engine: Engine, group: str) -> None:

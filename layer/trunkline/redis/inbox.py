@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from trunkline.codec import CONTROL, DIRECT, Record
+from trunkline.codec import CONTROL, DIRECT, Record, Unreadable
 from trunkline.errors import ConfigurationError
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import greet, mark_away
@@ -89,10 +89,9 @@ class InboxReader:
                 token = Token(shard, entry, len(data))
                 try:
                     record = process.records.unpack(data)
-                except ValueError as error:
-                    process.counters.garbage += 1
-                    process.warn("garbage", "Skipped a record in the inbox of this process: %s.", error)
-                    inbox.acks.setdefault("", []).append(token)
+                except Unreadable as error:
+                    process.skipped(error, "the inbox of this process")
+                    inbox.acks.setdefault(error.channel, []).append(token)
                     continue
                 if record.kind == DIRECT:
                     process.mailbox.deliver(record.name, server.local(record.deadline), record.body, token)

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from trunkline.codec import Records
+from trunkline.codec import DIRECT, Record, Unreadable, records_for
 from trunkline.config import RedisOptions
 from trunkline.mailbox import Mailbox
 from trunkline.redis.endpoints import Fixed, Target
 from trunkline.redis.held import Holdings
 from trunkline.redis.keys import Keys
 from trunkline.redis.ring import VIRTUAL_SHARDS, Ring
-from trunkline.stats import Counters, LimitedLog
+from trunkline.stats import Counters, LimitedLog, report_unreadable
 
 LEAST_INBOX = 10_000  # messages in a process' inbox on one virtual shard before sends are refused
 INBOX_BYTES = 64 * 1024 * 1024  # the same in bytes
@@ -101,7 +101,7 @@ class Process:
         self.warn = warn
         self.ring = Ring(len(options.hosts))
         self.keys = Keys(common.prefix)
-        self.records = Records()
+        self.records = records_for(common.symmetric_encryption_keys, common.prefix)
         self.servers = [Server(position, Fixed(host)) for position, host in enumerate(options.hosts)]
         self.unfit = ""
         self.epochs = [""] * VIRTUAL_SHARDS
@@ -151,6 +151,20 @@ class Process:
         if before or self.present:
             self.lost_memberships(shard)
         return True
+
+    def record_from(self, channel: str, data: bytes) -> Record:
+        """Take a record apart that lay among the messages of a channel which any process may receive from.
+
+        :raises Unreadable: if it can't be read, or was meant for another place.
+        """
+        record = self.records.unpack(data)
+        if record.name != channel or record.kind != DIRECT:
+            raise Unreadable("it was meant for another place")
+        return record
+
+    def skipped(self, error: ValueError, place: str) -> None:
+        """Count and log a record that this process can't read."""
+        report_unreadable(self.counters, self.warn, error, place)
 
     # -- acknowledgements
 

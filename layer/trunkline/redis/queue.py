@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
+from trunkline.codec import Unreadable
 from trunkline.errors import ConfigurationError
 from trunkline.mailbox import Waiter, fail_one, wake_one
 from trunkline.redis.connections import Wire
@@ -151,10 +152,9 @@ class Queue:
                 while self.items:
                     item = self.items.popleft()
                     try:
-                        record = self._process.records.unpack(item.data)
-                    except ValueError as error:
-                        self._process.counters.garbage += 1
-                        self._process.warn("garbage", "Skipped a record in channel %r: %s.", self.channel, error)
+                        record = self._process.record_from(self.channel, item.data)
+                    except Unreadable as error:
+                        self._process.skipped(error, f"channel {self.channel!r}")
                         continue
                     if item.server.local(record.deadline) > time.monotonic():
                         self._process.counters.received += 1

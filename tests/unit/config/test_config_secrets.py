@@ -32,6 +32,7 @@ class Provider:
         {"hosts": [{"address": "rediss://a", "ssl_password": SECRET, "ssl_ca_data": SECRET}]},
         {"hosts": ["unix:///a"], "connection_kwargs": {"password": SECRET}},
         {"connection_kwargs": {"credential_provider": Provider()}},
+        {"symmetric_encryption_keys": [SECRET]},
     ],
 )
 def test_no_repr_shows_a_secret(config: dict[str, Any]) -> None:
@@ -127,7 +128,7 @@ def test_no_message_about_hosts_holds_a_secret(hosts: Any) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"symmetric_encryption_keys": [SECRET]},
+        {"symmetric_encryption_keys": [[SECRET]]},
         {"symmetric_encryption_keys": SECRET},
         {"password": SECRET},
         {"connection_kwargs": {"password": [SECRET]}},

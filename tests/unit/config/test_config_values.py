@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from trunkline.config import LAYERS, OPTIONS, CommonOptions, IPCOptions, RedisOptions, ipc_options, redis_options
+from trunkline.config import (
+    LAYERS,
+    OPTIONS,
+    CommonOptions,
+    IPCOptions,
+    RedisOptions,
+    ipc_options,
+    parse_config_text,
+    redis_options,
+)
 from trunkline.errors import ConfigurationError
 
 
@@ -156,7 +165,10 @@ CAPACITIES = [
     ({b"a*": 1}, "a glob of bytes at position 0"),
     ({re.compile(b"a"): 1}, "a regular expression of bytes at position 0"),
     ({3: 1}, "3 as the pattern at position 0"),
-    ({"": 1}, "an empty glob at position 0"),
+    ({"": 1}, "a glob that is empty at position 0; '*' is every channel"),
+    ({"a*": 1, "re:": 1}, "a regular expression that is empty at position 1; '*' is every channel"),
+    ({"a*": 1, "re:^chat[": 1}, "a regular expression that can't be compiled at position 1; look at its character 6."),
+    ({"re:(?P<a>x)(?P<a>x)": 1}, "a regular expression that can't be compiled at position 0; look at its character"),
     ({"a": -1}, "'channel_capacity[0]' must be a whole number of messages, at least 1, not the negative -1"),
     ({"a": "1"}, "write the number without quotes"),
     (5, "not 5"),
@@ -166,6 +178,23 @@ CAPACITIES = [
 @pytest.mark.parametrize(("value", "expected"), CAPACITIES, ids=[what for _, what in CAPACITIES])
 def test_each_kind_of_wrong_channel_capacity_has_its_own_sentence(value: Any, expected: str) -> None:
     assert expected in sentence({"channel_capacity": value})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"channel_capacity": {"re:websocket\\.send!.+": 20, "re:chat|thumb": 2, "[ab]?": 3}}',
+        r"""{'channel_capacity': [(r're:websocket\.send!.+', 20), ('re:chat|thumb', 2), ('[ab]?', 3)]}""",
+        r"""{channel_capacity: {'re:websocket\.send!.+': 20, 're:chat|thumb': 2, '[ab]?': 3}}""",
+        r"""{channel_capacity: {re:websocket\.send!.+: 20, re:chat|thumb: 2, '[ab]?': 3}}""",
+    ],
+    ids=["json", "python", "yaml", "yaml without quotes"],
+)
+def test_a_text_says_by_re_and_a_colon_that_a_pattern_is_a_regular_expression(text: str) -> None:
+    for judge in (redis_options, ipc_options):
+        common = judge(parse_config_text(text)).common
+        names = ["websocket.send!1", "websocket-send!1", "thumbs", "chat", "ax", "re:chat"]
+        assert [common.capacity_of(name) for name in names] == [20, 100, 2, 2, 3, 100]
 
 
 def test_no_channel_capacity_may_be_none_as_in_channels() -> None:

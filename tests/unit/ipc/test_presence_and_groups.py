@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from trunkline.codec.records import PlainRecords
 from trunkline.ipc import groups, presence
 from trunkline.ipc.keys import joined_key
 
@@ -18,7 +19,9 @@ ROOM = 1 << 20
 @pytest.fixture
 def send(environment: Any, ring: Any) -> Any:
     def send(group: str, body: bytes, now: int = 0, capacity: int = 100, room: int = ROOM) -> groups.Sent:
-        return environment.write(groups.send, group, body, now, now + 60 * SECOND, lambda _: capacity, room, ring)
+        return environment.write(
+            groups.send, group, body, PlainRecords.wrap, now, now + 60 * SECOND, lambda _: capacity, room, ring
+        )
 
     return send
 

@@ -16,7 +16,7 @@ if ARGV[8] == 'front' then
   end
 else
   local head = redis.call('LINDEX', queue, 0)
-  while head and deadline_of(head) <= now do
+  while head and tonumber(string.sub(head, 1, 13)) <= now do
     redis.call('LPOP', queue)
     head = redis.call('LINDEX', queue, 0)
   end
