@@ -40,6 +40,8 @@ def main() -> int:
                 print(f" {row.name}", end="", flush=True)
                 # Each round begins with another layer, so that none always has the same one before it.
                 for target in (*targets[number % len(targets) :], *targets[: number % len(targets)]):
+                    if not row.plays(target):
+                        continue
                     with server.client() as client:
                         client.flushall()
                     messages = options.messages or row.messages_for(target)

@@ -44,7 +44,7 @@ async def measure(row: Row, target: Target, load: Load) -> Measurement:
         ends = socket.socketpair()
         children: list[asyncio.subprocess.Process] = []
         try:
-            for role, end in zip(row.roles, ends, strict=True):
+            for role, end in zip(row.roles_of(target), ends, strict=True):
                 children.append(await _start({**job, "role": role, "descriptor": end.fileno()}, end))
             for end in ends:
                 end.close()

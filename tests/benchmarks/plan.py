@@ -48,6 +48,7 @@ class Row:
 
     :ivar messages: sends (or joins) of a target with weight 1.
     :ivar most_weight: the most of a target's weight that counts here.
+    :ivar bare: whether there is a bare loop for it.
     """
 
     name: str
@@ -55,6 +56,14 @@ class Row:
     messages: int
     most_weight: int
     tables: tuple[Table, ...]
+    bare: bool = False
+
+    def plays(self, target: Target) -> bool:
+        """Whether the target takes part."""
+        return self.bare or not target.bare
+
+    def roles_of(self, target: Target) -> tuple[str, ...]:
+        return tuple(f"bare_{role}" if target.bare else role for role in self.roles)
 
     def messages_for(self, target: Target) -> int:
         return self.messages * min(target.weight, self.most_weight)
@@ -92,6 +101,7 @@ ROWS = (
                 "more",
             ),
         ),
+        bare=True,
     ),
     Row(
         "latency",
@@ -99,6 +109,7 @@ ROWS = (
         400,
         1,
         (Table("Request and answer: process-specific channels, 1 in flight, median", "µs", "less", _way("median")),),
+        bare=True,
     ),
     Row(
         "answers",
@@ -112,6 +123,7 @@ ROWS = (
                 "more",
             ),
         ),
+        bare=True,
     ),
     Row(
         "groups",
@@ -119,6 +131,7 @@ ROWS = (
         20,
         30,
         (Table(f"Group fan-out: 2 processes with {MEMBERS} members each", "deliveries/s", "more"),),
+        bare=True,
     ),
     Row("joins", ("joiner_one_group", "prover_one_group"), JOINED, 10, _join_tables("one group")),
     Row("distinct", ("joiner_distinct", "prover_distinct"), JOINED, 3, _join_tables(f"{JOINED:,} groups")),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.measure import Measurement
 from benchmarks.plan import Row, Table, Way
-from benchmarks.targets import OURS, REFERENCES, Target
+from benchmarks.targets import REFERENCES, Target
 
 Results = Mapping[tuple[str, str], Sequence[Measurement]]  # by row and layer, one for each round
 
@@ -18,27 +18,28 @@ def tables(rows: Sequence[Row], targets: Sequence[Target], results: Results) -> 
         for number, table in enumerate(row.tables):
             yield ""
             yield f"{table.title} ({table.unit}, {table.better} is better)"
-            yield from _table(row, table, targets, results, counts=number == 0)
+            yield from _table(row, table, [target for target in targets if row.plays(target)], results, number == 0)
 
 
 def _table(row: Row, table: Table, targets: Sequence[Target], results: Results, counts: bool) -> Iterator[str]:
-    names = {(target, way): f"{target.backend} {way.label}".strip() for target in targets for way in table.ways}
-    width = max(map(len, names.values()))
+    titles = {(target, way): f"{target.title} {way.label}".strip() for target in targets for way in table.ways}
+    width = max(map(len, titles.values()))
+    against = [*REFERENCES, *(target.name for target in targets if target.bare)]
     headings = [*(table.columns or ("median", "lowest", "highest")), *(("sent", "received") if counts else ())]
-    headings += [f"x {reference}" for reference in REFERENCES]
+    headings += [f"x {reference}" for reference in against]
     yield f"  {'layer':<{width}}" + "".join(f"{heading:>11}" for heading in headings)
     for target in targets:
         runs = results[row.name, target.name]
         failures = [run.failure for run in runs if run.failure]
         if failures:
-            yield f"  {target.backend:<{width}}  FAILED in {len(failures)} of {len(runs)} rounds; {failures[0]}"
+            yield f"  {target.title:<{width}}  FAILED in {len(failures)} of {len(runs)} rounds; {failures[0]}"
             continue
         for way in table.ways:
             cells = _figures(table, way, runs)
             if cells:
                 cells += [f"{sum(run.sent for run in runs):,}", f"{sum(run.received for run in runs):,}"] * counts
-                cells += [ratio(row, table, way, target, reference, results) for reference in REFERENCES]
-                yield f"  {names[target, way]:<{width}}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
+                cells += [ratio(row, table, way, target, reference, results) for reference in against]
+                yield f"  {titles[target, way]:<{width}}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
 
 
 def _figures(table: Table, way: Way, runs: Sequence[Measurement]) -> list[str]:
@@ -56,8 +57,8 @@ def _figures(table: Table, way: Way, runs: Sequence[Measurement]) -> list[str]:
 
 
 def ratio(row: Row, table: Table, way: Way, target: Target, reference: str, results: Results) -> str:
-    """As ``speedup``, for the table; empty for a reference itself."""
-    if target.name not in OURS:
+    """As ``speedup``, for the table; empty where the two are not compared."""
+    if target.name in REFERENCES or (target.bare and reference not in REFERENCES):
         return ""
     factor = speedup(row, table, way, target.name, reference, results)
     return "-" if factor is None else f"{factor:.2f}" if factor < 10 else f"{factor:.1f}"

@@ -7,6 +7,16 @@ counted. Times are CLOCK_MONOTONIC, which all processes of one machine share.
 from __future__ import annotations
 
 from benchmarks.roles.answers import answerer, answerer_one, asker, asker_one
+from benchmarks.roles.bare import (
+    bare_answerer,
+    bare_answerer_one,
+    bare_asker,
+    bare_asker_one,
+    bare_group_member,
+    bare_group_sender,
+    bare_queue_receiver,
+    bare_queue_sender,
+)
 from benchmarks.roles.common import Role
 from benchmarks.roles.groups import group_member, group_sender
 from benchmarks.roles.joins import joiner_distinct, joiner_one_group, prover_distinct, prover_one_group
@@ -33,5 +43,13 @@ ROLES: dict[str, Role] = {
         thread_member,
         growing_sender,
         growing_member,
+        bare_queue_sender,
+        bare_queue_receiver,
+        bare_asker,
+        bare_answerer,
+        bare_asker_one,
+        bare_answerer_one,
+        bare_group_sender,
+        bare_group_member,
     )
 }

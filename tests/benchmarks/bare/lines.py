@@ -1,0 +1,70 @@
+"""One connection each: commands out, replies in."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import hiredis
+from redis.asyncio import Redis
+
+Command = tuple[bytes | str | int, ...]
+
+READ_BYTES = 65_536
+
+
+class Line(Protocol):
+    """A connection to the server."""
+
+    async def call(self, *commands: Command) -> Sequence[Any]:
+        """Send the commands at once, and return their replies."""
+
+    async def close(self) -> None: ...
+
+
+class RedisPyLine:
+    """redis-py's asyncio client, as its documentation has it."""
+
+    def __init__(self, url: str) -> None:
+        # A socket timeout would end blocked reads; hiredis parses, as redis-py uses it where it is installed.
+        self._client = Redis.from_url(url, single_connection_client=True, protocol=2, socket_timeout=None)
+
+    async def call(self, *commands: Command) -> Sequence[Any]:
+        if len(commands) == 1:
+            return [await self._client.execute_command(*commands[0])]
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+class HiredisLine:
+    """A blocking socket. Its ``call`` never awaits: the process has nothing else to do."""
+
+    def __init__(self, url: str) -> None:
+        place = urlsplit(url)
+        self._socket = socket.create_connection((place.hostname, place.port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = hiredis.Reader()
+
+    async def call(self, *commands: Command) -> Sequence[Any]:
+        self._socket.sendall(b"".join(map(hiredis.pack_command, commands)))
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            reply = self._reader.gets()
+            if reply is not False:
+                replies.append(reply)
+                continue
+            data = self._socket.recv(READ_BYTES)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            self._reader.feed(data)
+        return replies
+
+    async def close(self) -> None:
+        self._socket.close()
