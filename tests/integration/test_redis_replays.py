@@ -151,3 +151,34 @@ async def _settle(ledger: Ledger, deadline_s: float = 10.0) -> None:
     while ledger.missing and asyncio.get_running_loop().time() < end:
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["process-specific", "normal", "group"])
+async def test_a_send_whose_reply_was_lost_stays_one_message_when_the_server_forgets_its_scripts(
+    kind: str, redis_server: RedisServer, proxy: Proxy, make_layer: Callable[..., RedisChannelLayer]
+) -> None:
+    sender, receiver = make_layer(proxy.url), make_layer(redis_server.url)
+    channel, marker = ("orders" if kind == "normal" else await receiver.new_channel()), uuid.uuid4().hex
+    if kind == "group":
+        await receiver.group_add("room", channel)
+
+    async def send(message: dict[str, Any]) -> None:
+        await (sender.group_send("room", message) if kind == "group" else sender.send(channel, message))
+
+    for number in range(20):  # by now it has connections of its own
+        await send(numbered(number))
+        assert await receive(receiver, channel) == numbered(number)
+    swallow = proxy.swallow_reply(marker.encode())
+    async with Tasks() as tasks:
+        sending = tasks.start(send({"id": marker}))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        # It is on its way; from here on the sender's event loop stands still.
+        request = swallow.wait()
+        assert marker.encode() in request
+        with redis_server.client() as client:
+            client.script_flush()
+        await within(sending, SEND_DEADLINE_S, "the end of the send")
+    assert await receive(receiver, channel) == {"id": marker}
+    await assert_silent(receiver, channel, quiet_s=0.5)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
@@ -22,7 +21,7 @@ from redis.backoff import NoBackoff
 
 from trunkline.config import Endpoint
 from trunkline.redis.endpoints import Target
-from trunkline.redis.replies import Arg, Replies, ServerAway
+from trunkline.redis.replies import Arg, Done, Replies, ServerAway
 
 CONNECT_TIMEOUT = 3.0  # seconds; a server that takes longer is treated as away, and tried again
 
@@ -70,32 +69,6 @@ def _make(endpoint: Endpoint) -> AbstractConnection:
     return SSLConnection(**options) if endpoint.transport == "tls" else Connection(**options)
 
 
-class _Patience:
-    """Calls ``end`` when for so many seconds nothing moved in either direction: a slow way is no broken one."""
-
-    def __init__(
-        self, seconds: float, replies: Replies, transport: asyncio.WriteTransport, end: Callable[[], None]
-    ) -> None:
-        self._seconds, self._replies, self._transport, self._end = seconds, replies, transport, end
-        self._unsent = -1  # unknown: what is being written now counts as movement
-        replies.progress = False
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(seconds, self._look)
-
-    def cancel(self) -> None:
-        self._timer.cancel()
-
-    def _look(self) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if not self._replies.progress and unsent and (self._unsent < 0 or unsent < self._unsent):
-            self._replies.progress = True
-        if not self._replies.progress:
-            self._end()
-            return
-        self._replies.progress, self._unsent = False, unsent
-        self._timer = self._loop.call_later(self._seconds, self._look)
-
-
 class Wire:
     """One connection to one server, used by one task at a time; it connects when it is first used."""
 
@@ -107,6 +80,10 @@ class Wire:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._replies: Replies | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience = self._due = 0.0
+        self._unsent = -1
+        self._settling: tuple[asyncio.Task[None], Done] | None = None
         self._socket: Any = None  # as the transport gives it away: its fileno() is -1 once it is closed
         _wires.add(self)
 
@@ -146,7 +123,7 @@ class Wire:
         except BaseException:
             connecting.cancel()
             connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._abort()
+            self.abort()
             raise
         finally:
             self._connecting = None
@@ -185,7 +162,7 @@ class Wire:
         if self._endpoint != endpoint:
             if self._connecting is not None:
                 self._connecting.cancel()
-            self._abort()
+            self.abort()
 
     async def call(self, commands: Sequence[Sequence[Arg]], patience: float, *, blocking: float = 0.0) -> list[Any]:
         """Send ``commands`` at once and return their replies in order.
@@ -197,46 +174,124 @@ class Wire:
         :raises ServerAway: if the connection breaks or patience ends, or another server has taken this one's place;
             it is then closed.
         """
+        complete: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        def done(result: list[Any] | Exception) -> None:
+            if complete.done():
+                return
+            if isinstance(result, Exception):
+                complete.set_exception(result)
+            else:
+                complete.set_result(result)
+
+        try:
+            self.start(pack(commands), len(commands), patience, done, blocking=blocking)
+            return await complete
+        except ServerAway:
+            await self.close()
+            raise
+        except BaseException:  # cancelled in the middle: the replies that are still to come must not be misread
+            self.abort()
+            raise
+
+    def start(self, packed: bytes, count: int, patience: float, done: Done, *, blocking: float = 0.0) -> None:
+        """As ``call``, without a task: ``done`` is called once, mostly from within the event loop's reading, with the
+        replies of ``count`` commands, or with ``ServerAway``; then the connection is of no use any more.
+
+        :raises ServerAway: if it isn't connected; ``done`` is then not called.
+        """
         replies, transport = self._replies, self._transport
         if replies is None or transport is None or replies.lost is not None:
             raise ServerAway(f"{self.target.label}: {(replies and replies.lost) or 'not connected'}")
-        began = time.monotonic()
-        late = _Patience(patience, replies, transport, self._abort)
-        try:
-            complete = replies.expect(len(commands))
-            transport.write(b"".join([hiredis.pack_command(tuple(command)) for command in commands]))  # type: ignore[arg-type]
-            answers = await complete
-            if self.target.guarded:
-                late.cancel()
-                assert self._endpoint is not None
-                await self.target.certain(self._endpoint, time.monotonic() - began > blocking + SUSPICIOUS)
-            if replies.demoted:
-                self._abort()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        def finish(result: list[Any] | Exception) -> None:
+            if isinstance(result, Exception):
+                self.abort()
                 self._failed()
-            return answers
+                done(self._away(result))
+                return
+            if self.target.guarded:
+                late = loop.time() - began > blocking + SUSPICIOUS
+                self._settling = loop.create_task(self._settle(result, late, done)), done
+                return
+            if replies.demoted:
+                self.abort()
+                self._failed()
+            done(result)
+
+        replies.expect(count, finish)
+        replies.progress = False
+        self._unsent = -1  # unknown: what is being written now counts as movement
+        self._patience = patience
+        self._due = due = began + patience
+        if self._timer is None or self._timer.when() > due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(due, self._look)
+        transport.write(packed)
+
+    async def _settle(self, result: list[Any], late: bool, done: Done) -> None:
+        """Hand out replies once it is certain that they came from the server that counts."""
+        assert self._endpoint is not None
+        replies = self._replies
+        outcome: list[Any] | Exception = result
+        try:
+            await self.target.certain(self._endpoint, late)
         except Exception as error:
-            await self.close()
+            outcome = self._away(error)
+        self._settling = None
+        if isinstance(outcome, Exception) or (replies is not None and replies.demoted):
+            self.abort()
             self._failed()
-            raise ServerAway(f"{self.target.label}: {error or type(error).__name__}") from error
-        except BaseException:  # cancelled in the middle: the replies that are still to come must not be misread
-            self._abort()
-            raise
-        finally:
-            late.cancel()
+        done(outcome)
+
+    def _away(self, error: Exception) -> ServerAway:
+        if isinstance(error, ServerAway):
+            return error
+        away = ServerAway(f"{self.target.label}: {error or type(error).__name__}")
+        away.__cause__ = error
+        return away
+
+    def _look(self) -> None:
+        """End the connection when for as long as patience lasts nothing moved: a slow way is no broken one."""
+        self._timer = None
+        replies, transport = self._replies, self._transport
+        if replies is None or transport is None or not replies.waiting:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._due:
+            unsent = transport.get_write_buffer_size()
+            if not (replies.progress or (unsent and (self._unsent < 0 or unsent < self._unsent))):
+                self.abort()
+                return
+            replies.progress, self._unsent = False, unsent
+            self._due = loop.time() + self._patience
+        self._timer = loop.call_at(self._due, self._look)
 
     def _failed(self) -> None:
         if self._endpoint is not None:
             self.target.failed(self._endpoint)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """End the connection at once; who waits for replies learns of it."""
         writer = self._connection and self._connection._writer
         try:
-            if self._replies is not None:
-                self._replies.connection_lost(TimeoutError("no answer in time"))
+            self._interrupt(TimeoutError("no answer in time"))
             if writer:
                 writer.transport.abort()
         except RuntimeError:  # its event loop was closed without a word
             pass
+
+    def _interrupt(self, reason: Exception) -> None:
+        if self._replies is not None:
+            self._replies.connection_lost(reason)
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            task, done = settling
+            task.cancel()
+            done(self._away(reason))
 
     def abandon(self) -> None:
         """Close the connection without its event loop, which is closed, and without warnings of what is left over."""
@@ -250,13 +305,28 @@ class Wire:
 
     async def close(self) -> None:
         """Close the connection; it can be connected again."""
+        self._interrupt(ConnectionError("the connection was closed"))
         self._transport = self._replies = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._connection is None:
             return
         try:
             await self._connection.disconnect(nowait=True)
         except Exception:  # a connection that fails to close is closed all the same
             pass
+
+
+def pack(commands: Sequence[Sequence[Arg]]) -> bytes:
+    """A pipeline of commands as it goes over the wire."""
+    return b"".join([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
+
+
+def pack_arguments(arguments: Sequence[Arg]) -> bytes:
+    """Words of a command as they go over the wire, without the line before them that counts them."""
+    packed: bytes = hiredis.pack_command(tuple(arguments))  # type: ignore[arg-type]
+    return packed[packed.index(b"\n") + 1 :]
 
 
 def _forget_transport(transport: asyncio.WriteTransport | None) -> None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from trunkline.codec import DIRECT, Record
 from trunkline.errors import ChannelFull, LayerUnavailable
 from trunkline.names import Address
 from trunkline.redis.inbox import InboxReader
-from trunkline.redis.pipeline import Operation, Pipe
+from trunkline.redis.pipeline import Lane, Pipe
 from trunkline.redis.process import INBOX_BYTES, Process, Server
 from trunkline.redis.queue import BellReader, Queue, Take, Taken
 from trunkline.redis.reliable import HoldQueue, one_way
 from trunkline.redis.replies import Arg
+
+REMEMBERED = 10_000  # channels, and script calls, whose parts are kept ready
+
+
+class _Route(NamedTuple):
+    """The way to a process-specific channel."""
+
+    capacity: int
+    lane: Lane
+    pipe: Pipe
 
 
 class ColdPath(Protocol):
@@ -34,6 +44,8 @@ class Engine:
         self.loop = loop
         self._cold = cold
         self._pipes: dict[int, Pipe] = {}
+        self._lanes: dict[tuple[str, str, tuple[Arg, ...]], Lane] = {}
+        self._routes: dict[str, _Route] = {}
         self._queues: dict[str, Queue] = {}
         self._bells: dict[int, BellReader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,30 +79,31 @@ class Engine:
         size: int = 0,
         held: bool = False,
     ) -> asyncio.Future[str]:
-        """Queue one script operation; see ``Operation``.
+        """Queue one script operation; see ``Lane`` and ``Operation``.
 
         :raises LayerUnavailable: at once or in the future, when the server is away for longer than the retry time.
         """
-        operation = Operation(
-            script, shard, self.process.keys.key(shard, kind, name), head, own, self.loop.create_future(), size, held
-        )
-        return self.pipe(self.process.server_of(shard)).add(operation)
+        lane = self._lane(script, shard, self.process.keys.key(shard, kind, name), head)
+        return self.pipe(self.process.server_of(shard)).add(lane, own, size, held)
+
+    def _lane(self, script: str, shard: int, key: str, head: tuple[Arg, ...]) -> Lane:
+        lane = self._lanes.get((script, key, head))
+        if lane is None:
+            if len(self._lanes) >= REMEMBERED:
+                self._lanes.clear()
+                self._routes.clear()
+            lane = self._lanes[script, key, head] = Lane(self.process, script, shard, key, head)
+        return lane
 
     async def send_direct(self, channel: str, address: Address, body: bytes) -> None:
         """Send to a channel of the process ``address.process``."""
-        process, owner = self.process, address.process
-        assert owner is not None
-        capacity = process.common.capacity_of(channel)
+        route = self._routes.get(channel)
+        if route is None:
+            route = self._find_route(channel, address)
+        capacity, lane, pipe = route
+        process = self.process
         record = process.records.pack(DIRECT, channel, body)
-        letter = await self.call(
-            "direct",
-            process.ring.shard(channel),
-            "in",
-            owner,
-            (owner, int(process.common.expiry * 1000), process.inbox_most, INBOX_BYTES),
-            (channel, capacity, record),
-            size=len(record),
-        )
+        letter = await pipe.add(lane, (channel, capacity, record), len(record))
         if letter != "k":
             process.counters.full += 1
             if letter == "f":
@@ -101,6 +114,18 @@ class Engine:
                 f"Channel {channel!r} is full: the inbox of the process that reads it holds its "
                 f"{process.inbox_most} messages or {INBOX_BYTES >> 20} MiB; read faster, or send less.",
             )
+
+    def _find_route(self, channel: str, address: Address) -> _Route:
+        process, owner = self.process, address.process
+        assert owner is not None
+        shard = process.ring.shard(channel)
+        head = (owner, int(process.common.expiry * 1000), process.inbox_most, INBOX_BYTES)
+        lane = self._lane("direct", shard, process.keys.key(shard, "in", owner), head)
+        if len(self._routes) >= REMEMBERED:
+            self._routes.clear()
+        route = _Route(process.common.capacity_of(channel), lane, self.pipe(process.server_of(shard)))
+        self._routes[channel] = route
+        return route
 
     def places(self, channel: str) -> list[tuple[Server, int]]:
         """Where messages of a queue lie: on each server for a normal channel, on one for an unowned ``!`` name."""
@@ -243,7 +268,7 @@ class Engine:
         """Its loop was closed without a word: drop its connections, so that the servers forget its blocked reads."""
         self.stopped = True
         for pipe in self._pipes.values():
-            pipe.wire.abandon()
+            pipe.abandon()
         for reader in self._inbox_readers:
             reader.wire.abandon()
         for bells in self._bells.values():

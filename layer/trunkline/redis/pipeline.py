@@ -2,7 +2,11 @@
 
 One pipeline is in flight at a time. Each script call carries a number that rises for (sender, virtual shard); a call
 whose reply got lost is sent again under its number, and the server answers it from its store. A call that the server
-refused for certain gets a new number. Nothing is retried for longer than the retry time, but for what is held.
+refused, and that can't have been done before, gets a new number. Nothing is retried for longer than the retry time,
+but for what is held.
+
+While all is well nothing here is a task: a pipeline is written by the turn that fills it, and its replies are handed
+out where they are read. Connecting, refusals and outages are a task's work, which ends when all is well again.
 """
 
 from __future__ import annotations
@@ -11,12 +15,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from trunkline.errors import ConfigurationError, LayerUnavailable
-from trunkline.redis.connections import Wire
+from trunkline.redis.connections import Wire, pack
 from trunkline.redis.greeting import PATIENCE, greet, greet_shards, load_scripts, mark_away, mark_back
 from trunkline.redis.process import Process, Server, Token, new_id
 from trunkline.redis.replies import Arg, NotNow, ServerAway, UnknownScript
@@ -27,52 +30,77 @@ MOST_WAITING = 10_000  # operations that wait for one server before further ones
 MOST_BYTES = 8 * 1024 * 1024  # bodies in one pipeline
 MOST_OPERATIONS = 2_000  # operations in one pipeline
 
+_LETTERS = ("direct", "push", "again", "requeue", "drop")  # scripts that answer with one letter for each operation
 
-@dataclass(eq=False)
+
+class Lane:
+    """What operations that can share a script call have in common.
+
+    :ivar script: the Lua script's name.
+    :ivar key: the script's first key.
+    :ivar head: arguments that come before those of the single operations.
+    """
+
+    __slots__ = ("head", "key", "letters", "prefix", "script", "shard")
+
+    def __init__(self, process: Process, name: str, shard: int, key: str, head: tuple[Arg, ...]) -> None:
+        self.script = name
+        self.shard = shard
+        self.key = key
+        self.head = head
+        self.letters = name in _LETTERS
+        self.prefix: tuple[Arg, ...] = (b"EVALSHA", script(name).sha, 2, key, process.keys.canary(shard))
+
+
 class Operation:
     """One thing to do on the server.
 
-    :ivar script: the Lua script; operations with equal (script, key, head) share one call.
-    :ivar key: the script's first key.
-    :ivar head: arguments that all operations of one call share.
     :ivar own: this operation's own arguments.
     :ivar held: kept and retried for as long as it takes (messages that were taken and go back).
     :ivar since: monotonic seconds when it was asked for.
     """
 
-    script: str
-    shard: int
-    key: str
-    head: tuple[Arg, ...]
-    own: tuple[Arg, ...]
-    future: asyncio.Future[str]
-    size: int = 0
-    held: bool = False
-    since: float = 0.0
+    __slots__ = ("future", "held", "lane", "own", "since", "size")
+
+    def __init__(
+        self, lane: Lane, own: tuple[Arg, ...], future: asyncio.Future[str], size: int, held: bool, since: float
+    ) -> None:
+        self.lane = lane
+        self.own = own
+        self.future = future
+        self.size = size
+        self.held = held
+        self.since = since
 
 
-@dataclass(eq=False)
 class _Call:
     """Operations that travel as one script call.
 
     :ivar number: under which the server knows it; 0 before it is sent, and again after the server refused it.
+    :ivar doubtful: it was sent and not answered, so perhaps it was done: it keeps its number whatever comes back later.
     :ivar not_before: monotonic seconds; the server asked to wait until then.
     """
 
-    script: str
-    shard: int
-    key: str
-    head: tuple[Arg, ...]
-    operations: list[Operation] = field(default_factory=list)
-    number: int = 0
-    first: bool = False
-    not_before: float = 0.0
+    __slots__ = ("doubtful", "first", "lane", "not_before", "number", "operations")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.operations: list[Operation] = []
+        self.number = 0
+        self.first = False
+        self.doubtful = False
+        self.not_before = 0.0
+
+    def refused(self) -> None:
+        """The server has certainly not done it this time."""
+        if not self.doubtful:
+            self.number = 0
 
     def resolve(self, answer: str) -> None:
-        each = self.script in ("direct", "push", "again", "requeue", "drop")  # one letter for each message
+        letters = self.lane.letters
         for index, operation in enumerate(self.operations):
             if not operation.future.done():
-                operation.future.set_result(answer[index] if each else answer)
+                operation.future.set_result(answer[index] if letters else answer)
 
     def fail(self, make: Callable[[], Exception]) -> None:
         for operation in self.operations:
@@ -83,11 +111,41 @@ class _Call:
 _Acks = list[tuple[int, dict[str, list[Token]]]]
 
 
+class _Flight:
+    """One pipeline: its calls, and the acknowledgements that travel with them.
+
+    Nobody waits for acknowledgements, so they come last; but not where the next message could need the room.
+    """
+
+    __slots__ = ("acks", "acks_first", "calls")
+
+    def __init__(self, calls: list[_Call], acks: _Acks, process: str) -> None:
+        self.calls = calls
+        self.acks = acks
+        self.acks_first = any(call.lane.script == "direct" and call.lane.head[0] == process for call in calls)
+
+    def ordered(self, calls: list[Any], acks: list[Any]) -> list[Any]:
+        return acks + calls if self.acks_first else calls + acks
+
+    def split(self, replies: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Replies to the calls, and to the acknowledgements."""
+        if self.acks_first:
+            return replies[len(self.acks) :], replies[: len(self.acks)]
+        return replies[: len(self.calls)], replies[len(self.calls) :]
+
+
+def _closed() -> Exception:
+    return LayerUnavailable("The layer was closed before the message could be sent.")
+
+
 class Pipe:
     """The sending connection of one event loop to one server.
 
     Operations wait in ``_pending``, then in a call in ``_calls`` until that is answered. A call that has a number was
     sent and not answered: it goes out again under its number, before all that have none yet.
+
+    At most one of these is so at any time: a pipeline is under way (``_under_way``), the next one is due in this turn
+    (``_due``), or a task does what is left (``_task``).
     """
 
     def __init__(self, process: Process, server: Server, turn: Callable[[], None]) -> None:
@@ -95,68 +153,162 @@ class Pipe:
         self.server = server
         self.wire = Wire(server.target)
         self.sender = new_id()
+        self._loop = asyncio.get_running_loop()
         self._turn = turn
         self._numbers = [0] * VIRTUAL_SHARDS
         self._pending: list[Operation] = []
         self._calls: list[_Call] = []
+        self._under_way: _Flight | None = None
+        self._due = False
+        self._asked = False
+        self._lonely = True
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._quiet: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Pipe to {self.server.label}: {len(self._pending)} waiting, {len(self._calls)} calls under way>"
 
-    def add(self, operation: Operation) -> asyncio.Future[str]:
+    def add(self, lane: Lane, own: tuple[Arg, ...], size: int = 0, held: bool = False) -> asyncio.Future[str]:
         """Queue an operation for this turn's pipeline and return the future of its answer.
 
         :raises LayerUnavailable: if the server has been away for the retry time, or too many operations wait already.
         :raises ConfigurationError: if it, or another server of the layer, can't carry the layer at all.
         """
-        if self.process.unfit and not operation.held:
+        if self.process.unfit and not held:
             raise ConfigurationError(self.process.unfit)
-        away = self.server.away_since
-        operation.since = now = time.monotonic()
-        if away is not None and not operation.held:
-            if now - away >= self.process.options.retry_time:
-                raise self._unavailable()
-            if len(self._pending) + sum(len(call.operations) for call in self._calls) >= MOST_WAITING:
-                raise LayerUnavailable(
-                    f"{self.server.label} is away and {MOST_WAITING} sends wait for it already; this one was not sent."
-                )
-        self._pending.append(operation)
-        self.wake()
-        return operation.future
+        now = time.monotonic()
+        if self.server.away_since is not None and not held:
+            self._check(now - self.server.away_since)
+        future: asyncio.Future[str] = self._loop.create_future()
+        self._pending.append(Operation(lane, own, future, size, held, now))
+        if self._under_way is None and not self._due and self._task is None:
+            if self._lonely:  # the last pipeline had one operation: waiting for company would only cost time
+                self._send()
+            else:
+                self._due = True
+                self._loop.call_soon(self._send)
+        return future
 
     def wake(self) -> None:
         """Send what waits, acknowledgements included, in the next turn."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._drain())
+        self._asked = True
+        if self._under_way is None and not self._due and self._task is None:
+            self._due = True
+            self._loop.call_soon(self._send)
 
     async def close(self, patience: float = 2.0) -> None:
         """Send what waits, if that is possible within ``patience`` seconds, and close the connection."""
-        deadline = time.monotonic() + patience
         self._stopping = True
-        while (task := self._task) is not None and time.monotonic() < deadline:
-            await asyncio.wait({task}, timeout=max(0.0, deadline - time.monotonic()))
+        if self._under_way or self._due or self._task:
+            self._quiet = self._loop.create_future()
+            await asyncio.wait({self._quiet}, timeout=patience)
         if (task := self._task) is not None:
             task.cancel()
             await asyncio.wait({task})
+        self._drop()
+        self._fail_all(_closed)
         self._stopping = False
         await self.wire.close()
 
-    # -- the pipeline
+    def abandon(self) -> None:
+        """Its event loop was closed without a word."""
+        self._drop()
+        self.wire.abandon()
 
-    async def _drain(self) -> None:
+    def _drop(self) -> None:
+        """Forget the pipeline under way; what it acknowledged is acknowledged again."""
+        flight, self._under_way = self._under_way, None
+        if flight is not None:
+            self._queue_again(flight.acks)
+
+    def _check(self, away: float) -> None:
+        if away >= self.process.options.retry_time:
+            raise self._unavailable()
+        if len(self._pending) + sum(len(call.operations) for call in self._calls) >= MOST_WAITING:
+            raise LayerUnavailable(
+                f"{self.server.label} is away and {MOST_WAITING} sends wait for it already; this one was not sent."
+            )
+
+    def _rest(self) -> None:
+        """Nothing is under way."""
+        if self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
+
+    # -- while all is well
+
+    def _send(self) -> None:
+        """Send what waits as one pipeline; a task does it where that needs more than writing."""
+        self._due = False
+        if self._task is not None or self._under_way is not None:
+            return
+        try:
+            if self._calls or not self.wire.connected:
+                self._begin()
+                return
+            self._form_calls()
+            acks = self._take_acks()
+            if not self._calls and not acks:
+                self._rest()
+                return
+            self._lonely = len(self._calls) <= 1 and (not self._calls or len(self._calls[0].operations) == 1)
+            self._turn()
+            self._under_way = flight = _Flight(self._number(self._calls), acks, self.process.id)
+            commands = self._commands(flight)
+            try:
+                self.wire.start(pack(commands), len(commands), PATIENCE, self._answered)
+            except ServerAway as error:
+                self._answered(error)
+        except Exception as error:  # whatever it is, nobody shall wait for ever
+            self._broken(error)
+
+    def _answered(self, result: list[Any] | Exception) -> None:
+        """The replies of the pipeline under way."""
+        flight = self._under_way
+        if flight is None:
+            return  # closed meanwhile
+        try:
+            if not isinstance(result, list) or not all(type(each) is list and each[0] == b"OK" for each in result):
+                self._under_way = None
+                self._begin(flight, result)
+                return
+            self._under_way, self._calls = None, []
+            for call, reply in zip(flight.calls, flight.split(result)[0], strict=True):
+                call.resolve(reply[1].decode())
+            for shard, tokens in flight.acks:
+                self.process.acked(shard, tokens)
+            if self.server.away_since is not None:
+                mark_back(self.server)
+            if self._pending or self._asked:
+                self._send()
+            else:
+                self._rest()
+        except Exception as error:
+            self._broken(error)
+
+    def _begin(self, flight: _Flight | None = None, result: list[Any] | Exception | None = None) -> None:
+        self._task = self._loop.create_task(self._struggle(flight, result))
+
+    # -- while it is not
+
+    async def _struggle(self, flight: _Flight | None, result: list[Any] | Exception | None) -> None:
         pause = 0.02
         try:
+            if flight is not None and result is not None:
+                problem = await self._conclude(flight, result)
+                if problem:
+                    mark_away(self.server, problem)
             while True:
                 self._give_up()
                 self._form_calls()
                 now = time.monotonic()
-                due = [call for call in self._calls if call.not_before <= now]
+                # What is in doubt goes alone: after a higher number the server would refuse it.
+                doubtful = [call for call in self._calls if call.doubtful]
+                due = [call for call in doubtful or self._calls if call.not_before <= now]
                 acks = self._take_acks()
                 if not due and not acks:
                     if not self._calls:
-                        return
+                        break
                     await asyncio.sleep(min(0.02, max(0.0, min(call.not_before for call in self._calls) - now)))
                     continue
                 self._turn()
@@ -167,16 +319,29 @@ class Pipe:
                     continue
                 mark_away(self.server, problem)
                 if self._stopping or not (self._calls or self._pending):
-                    return  # acknowledgements alone wait for the next beat that gets through
+                    break  # acknowledgements alone wait for the next beat that gets through
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 0.5)
-        except Exception as error:  # whatever it is, nobody shall wait for ever
-            self._fail_all(partial(LayerUnavailable, f"Sending to {self.server.label} failed: {error!r}"))
-            self.process.warn("sending", "Sending to %s failed.", self.server.label, level=logging.ERROR, exc_info=True)
-            await self.wire.close()
+        except Exception as error:
+            self._broken(error)
+        except BaseException:
+            self._fail_all(_closed)
+            raise
         finally:
             self._task = None
-            self._fail_all(partial(LayerUnavailable, "The layer was closed before the message could be sent."))
+            if self._stopping:
+                self._fail_all(_closed)
+            try:
+                self._rest()
+            except RuntimeError:  # the event loop was closed without a word
+                pass
+
+    def _broken(self, error: Exception) -> None:
+        self._drop()
+        self.wire.abort()
+        self._fail_all(partial(LayerUnavailable, f"Sending to {self.server.label} failed: {error!r}"))
+        self.process.warn("sending", "Sending to %s failed.", self.server.label, level=logging.ERROR, exc_info=True)
+        self._rest()
 
     def _fail_all(self, make: Callable[[], Exception]) -> None:
         calls, self._calls = self._calls, []
@@ -209,72 +374,35 @@ class Pipe:
                     operation.future.set_exception(self._unavailable())
             self._pending = [operation for operation in self._pending if not hopeless(operation)]
 
-    def _form_calls(self) -> None:
-        """Make calls of what waits. One that the server asked to wait takes later ones of its kind along, in order."""
-        calls = {(call.script, call.key, call.head): call for call in self._calls if not call.number}
-        size = 0
-        for count, operation in enumerate(self._pending):
-            size += operation.size
-            if (size > MOST_BYTES and count) or count >= MOST_OPERATIONS:
-                rest = self._pending[count:]
-                break
-            if operation.future.cancelled():
-                continue
-            where = (operation.script, operation.key, operation.head)
-            call = calls.get(where)
-            if call is None:
-                call = calls[where] = _Call(operation.script, operation.shard, operation.key, operation.head)
-                self._calls.append(call)
-            call.operations.append(operation)
-        else:
-            rest = []
-        self._pending = rest
-
-    def _number(self, calls: Iterable[_Call]) -> list[_Call]:
-        """In the order in which they go: first what was sent before, then what has no number yet and now gets one."""
-        sent = [call for call in calls if call.number]
-        opened = {call.shard for call in sent}
-        for call in calls:
-            if not call.number:
-                self._numbers[call.shard] += 1
-                call.number, call.first = self._numbers[call.shard], call.shard not in opened
-                opened.add(call.shard)
-                sent.append(call)
-        return sent
-
-    def _command(self, call: _Call) -> list[Arg]:
-        return [
-            b"EVALSHA", script(call.script).sha, 2, call.key, self.process.keys.canary(call.shard),
-            self.process.epochs[call.shard], self.sender, call.number, 1 if call.first else 0, *call.head,
-            *(arg for operation in call.operations for arg in operation.own),
-        ]  # fmt: skip
-
-    def _take_acks(self) -> _Acks:
-        shards = self.process.ring.owned[self.server.position]
-        return [(shard, acks) for shard in shards if (acks := self.process.take_acks(shard))]
-
-    def _ack_command(self, shard: int, acks: dict[str, list[Token]]) -> list[Arg]:
-        args: list[Arg] = [self.process.id]
-        for channel, tokens in acks.items():
-            args += [channel, sum(token.size for token in tokens), len(tokens)]
-            args += [token.entry for token in tokens]
-        keys = self.process.keys
-        return [b"EVALSHA", script("ack").sha, 2, keys.key(shard, "in", self.process.id), keys.canary(shard), *args]
-
     async def _exchange(self, due: list[_Call], acks: _Acks) -> str:
         """Send once. What was answered leaves ``_calls``; returns what went wrong, or an empty text."""
+        flight = _Flight([], acks, self.process.id)
         try:
             if not self.wire.connected:
                 await greet(self.process, self.server, self.wire)
-            calls = self._number(due)
-            commands = [self._ack_command(*each) for each in acks] + [self._command(call) for call in calls]
-            replies = await self.wire.call(commands, PATIENCE)
-            of_acks, of_calls = replies[: len(acks)], replies[len(acks) :]
+            flight = _Flight(self._number(due), acks, self.process.id)
+            result: list[Any] | Exception = await self.wire.call(self._commands(flight), PATIENCE)
+        except (ServerAway, NotNow) as error:
+            result = error
+        except BaseException:
+            self._queue_again(acks)
+            raise
+        return await self._conclude(flight, result)
+
+    async def _conclude(self, flight: _Flight, result: list[Any] | Exception) -> str:
+        """Judge what came back of a pipeline; returns as ``_exchange``."""
+        acks = flight.acks
+        try:
+            if isinstance(result, Exception):
+                for call in flight.calls:
+                    call.doubtful = True
+                return str(result)
+            of_calls, of_acks = flight.split(result)
             for (shard, tokens), reply in zip(acks, of_acks, strict=True):
                 if not isinstance(reply, Exception):
                     self.process.acked(shard, tokens)
             acks = [each for each, reply in zip(acks, of_acks, strict=True) if isinstance(reply, Exception)]
-            problem = await self._judge(calls, of_calls)
+            problem = await self._judge(flight.calls, of_calls)
             if acks and any(isinstance(reply, UnknownScript) for reply in of_acks):
                 await load_scripts(self.wire, {"ack"})
             elif acks:
@@ -284,12 +412,6 @@ class Pipe:
             return str(error)
         finally:
             self._queue_again(acks)
-
-    def _queue_again(self, acks: _Acks) -> None:
-        with self.process.lock:
-            for shard, tokens in acks:
-                for channel, some in tokens.items():
-                    self.process.inboxes[shard].acks.setdefault(channel, [])[:0] = some
 
     async def _judge(self, calls: list[_Call], replies: list[Any]) -> str:
         """Resolve what was answered. What was refused for certain loses its number and stays; returns the problem.
@@ -301,25 +423,27 @@ class Pipe:
         problem, ask_epochs = "", False
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, UnknownScript):
-                call.number = 0
-                missing.add(call.script)
+                call.refused()
+                missing.add(call.lane.script)
                 continue
             if isinstance(reply, NotNow):
-                call.number, problem = 0, problem or str(reply)
+                call.refused()
+                problem = problem or str(reply)
                 continue
             if isinstance(reply, Exception):
                 call.fail(partial(LayerUnavailable, f"{self.server.label} refused: {reply}"))
             elif reply[0] == b"OK":
                 call.resolve(reply[1].decode())
             elif reply[0] == b"EPOCH":
-                call.number = 0
+                call.refused()
                 if not reply[1]:
                     ask_epochs = True
-                elif not self.process.adopt(call.shard, reply[1].decode()):
+                elif not self.process.adopt(call.lane.shard, reply[1].decode()):
                     call.not_before = time.monotonic() + 0.05  # a flush is under way
                 continue
             elif reply[0] == b"WAIT":
-                call.number, call.not_before = 0, time.monotonic() + int(reply[1]) / 1000
+                call.refused()
+                call.not_before = time.monotonic() + int(reply[1]) / 1000
                 continue
             else:  # LATE
                 call.fail(partial(LayerUnavailable, f"{self.server.label} refused a request that came too late."))
@@ -338,3 +462,70 @@ class Pipe:
             f"{self.server.label} has been away for more than {self.process.options.retry_time:g} s "
             f"({self.server.problem or 'no answer'}); the message was not confirmed."
         )
+
+    # -- what goes out
+
+    def _form_calls(self) -> None:
+        """Make calls of what waits. One that the server asked to wait takes later ones of its kind along, in order."""
+        if not self._pending:
+            return
+        calls = {call.lane: call for call in self._calls if not call.number}
+        size = 0
+        for count, operation in enumerate(self._pending):
+            size += operation.size
+            if (size > MOST_BYTES and count) or count >= MOST_OPERATIONS:
+                rest = self._pending[count:]
+                break
+            if operation.future.cancelled():
+                continue
+            call = calls.get(operation.lane)
+            if call is None:
+                call = calls[operation.lane] = _Call(operation.lane)
+                self._calls.append(call)
+            call.operations.append(operation)
+        else:
+            rest = []
+        self._pending = rest
+
+    def _number(self, calls: Iterable[_Call]) -> list[_Call]:
+        """In the order in which they go: first what was sent before, then what has no number yet and now gets one."""
+        sent = [call for call in calls if call.number]
+        opened = {call.lane.shard for call in sent}
+        for call in calls:
+            if not call.number:
+                shard = call.lane.shard
+                self._numbers[shard] += 1
+                call.number, call.first = self._numbers[shard], shard not in opened
+                opened.add(shard)
+                sent.append(call)
+        return sent
+
+    def _commands(self, flight: _Flight) -> list[list[Arg]]:
+        commands: list[list[Arg]] = []
+        for call in flight.calls:
+            lane = call.lane
+            command = [*lane.prefix, self.process.epochs[lane.shard], self.sender, call.number, int(call.first)]
+            command += lane.head
+            for operation in call.operations:
+                command += operation.own
+            commands.append(command)
+        return flight.ordered(commands, [self._ack_command(*each) for each in flight.acks])
+
+    def _take_acks(self) -> _Acks:
+        self._asked = False
+        shards = self.process.ring.owned[self.server.position]
+        return [(shard, acks) for shard in shards if (acks := self.process.take_acks(shard))]
+
+    def _ack_command(self, shard: int, acks: dict[str, list[Token]]) -> list[Arg]:
+        args: list[Arg] = [self.process.id]
+        for channel, tokens in acks.items():
+            args += [channel, sum(token.size for token in tokens), len(tokens)]
+            args += [token.entry for token in tokens]
+        keys = self.process.keys
+        return [b"EVALSHA", script("ack").sha, 2, keys.key(shard, "in", self.process.id), keys.canary(shard), *args]
+
+    def _queue_again(self, acks: _Acks) -> None:
+        with self.process.lock:
+            for shard, tokens in acks:
+                for channel, some in tokens.items():
+                    self.process.inboxes[shard].acks.setdefault(channel, [])[:0] = some

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -50,6 +51,9 @@ def judge(text: str) -> Exception:
     return Refused(text)
 
 
+Done = Callable[[list[Any] | Exception], None]
+
+
 class Replies(asyncio.Protocol):
     """The receiving end of a connection: collects the replies of one pipeline at a time.
 
@@ -65,13 +69,16 @@ class Replies(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=self._error)
         self._replies: list[Any] = []
         self._wanted = 0
-        self._complete: asyncio.Future[list[Any]] | None = None
+        self._done: Done | None = None
 
-    def expect(self, count: int) -> asyncio.Future[list[Any]]:
-        """The future of the next ``count`` replies."""
-        self._wanted = count
-        self._complete = asyncio.get_running_loop().create_future()
-        return self._complete
+    def expect(self, count: int, done: Done) -> None:
+        """Call ``done`` once, with the next ``count`` replies, or with what ended the connection before."""
+        self._wanted, self._done = count, done
+
+    @property
+    def waiting(self) -> bool:
+        """Whether replies are still to come."""
+        return self._done is not None
 
     def _error(self, text: str) -> Exception:
         self.demoted = self.demoted or text.startswith(_DEMOTED) or " READONLY " in text or "-READONLY " in text
@@ -79,27 +86,26 @@ class Replies(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.progress = True
+        replies = self._replies
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
-                self._replies.append(reply)
+                replies.append(reply)
         except hiredis.HiredisError as error:
             self._fail(error)
             return
-        if self._complete is None:
-            if self._replies:
+        if self._done is None:
+            if replies:
                 self._fail(ConnectionError("the server sent what nobody asked for"))
-        elif len(self._replies) == self._wanted:
-            replies, complete = self._replies, self._complete
-            self._replies, self._complete, self._wanted = [], None, 0
-            if not complete.done():
-                complete.set_result(replies)
+        elif len(replies) == self._wanted:
+            done, self._replies, self._done = self._done, [], None
+            done(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc or ConnectionError("the connection was closed"))
 
     def _fail(self, error: Exception) -> None:
         self.lost = self.lost or error
-        complete, self._complete = self._complete, None
-        if complete is not None and not complete.done():
-            complete.set_exception(error)
+        done, self._done = self._done, None
+        if done is not None:
+            done(error)

@@ -43,8 +43,3 @@ local function bury(held, again, channel, id, times, last, reason)
   end
   forget(held, again, id)
 end
-
-local function ring(bell)
-  if redis.call('LLEN', bell) == 0 then redis.call('RPUSH', bell, '1') end
-  keep(bell, TAKEN_LIFE)
-end

@@ -10,28 +10,44 @@ local function clock()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- A caller that knows another epoch is told the current one and nothing is done.
-local function other_epoch(known)
-  local epoch = redis.call('GET', base .. 'epoch')
+-- The epoch, and what is stored of the caller's pipeline, as the last of the following functions found them.
+local epoch, stored = false, false
+
+local function another(known)
   if not epoch then return {'EPOCH', ''} end
   if string.sub(epoch, 1, #known + 1) ~= known .. ':' then return {'EPOCH', epoch} end
   return nil
 end
 
--- Numbered calls: sender, number and whether it opens a pipeline. Races guarded against: a reply that got lost (the
--- retry is answered from the store) and a request that a proxy delivers late (refused: a higher number was seen).
-local function seen_before(sender, number)
-  local known = redis.call('HMGET', base .. 's:' .. sender, 'n', number)
-  if known[2] then return {'OK', known[2]} end
-  if known[1] and tonumber(number) <= tonumber(known[1]) then return {'LATE'} end
-  return nil
+-- A caller that knows another epoch is told the current one and nothing is done.
+local function other_epoch(known)
+  epoch = redis.call('GET', base .. 'epoch')
+  return another(known)
+end
+
+-- The same for numbered calls, by sender and number. Races guarded against: a reply that got lost (the retry is
+-- answered from the store) and a request that a proxy delivers late (refused: a higher number was seen).
+-- The store: the highest number, then "|number:length:answer" for each call of the sender's current pipeline.
+local function refused(known, sender, number)
+  local found = redis.call('MGET', base .. 'epoch', base .. 's:' .. sender)
+  epoch, stored = found[1], found[2]
+  local other = another(known)
+  if other or not stored then return other end
+  if tonumber(number) > tonumber(string.match(stored, '^%d+')) then return nil end
+  local at = string.find(stored, '|', 1, true)
+  while at do
+    local _, last, which, length = string.find(stored, '^|(%d+):(%d+):', at)
+    if not last then break end
+    if which == number then return {'OK', string.sub(stored, last + 1, last + length)} end
+    at = last + length + 1
+  end
+  return {'LATE'}
 end
 
 local function answer(sender, number, first, text)
-  local store = base .. 's:' .. sender
-  if first == '1' then redis.call('DEL', store) end
-  redis.call('HSET', store, 'n', number, number, text)
-  redis.call('PEXPIRE', store, STORE_LIFE)
+  local before = (first ~= '1' and stored) and string.match(stored, '^%d+(.*)$') or ''
+  local now = '|' .. number .. ':' .. #text .. ':' .. text
+  redis.call('SET', base .. 's:' .. sender, number .. before .. now, 'PX', STORE_LIFE)
   return {'OK', text}
 end
 
@@ -58,7 +74,22 @@ local function leave_groups(process)
   redis.call('DEL', groups)
 end
 
+-- Lets a key live for at least so long; a little longer, so that this needn't be done each time.
 local function keep(key, life)
-  if redis.call('PTTL', key) < life then redis.call('PEXPIRE', key, life) end
+  if redis.call('PTTL', key) < life then redis.call('PEXPIRE', key, life + math.floor(life / 4)) end
 end
 
+-- An inbox that nobody knew yet gets its life, its counts first: while they are there, the stream has one. The beats of
+-- its process prolong both.
+local function keep_inbox(counts, inbox, life)
+  keep(counts, life)
+  keep(inbox, life)
+end
+
+-- A bell that rings already is left alone.
+local function ring(bell, life)
+  if redis.call('LLEN', bell) == 0 then
+    redis.call('RPUSH', bell, '1')
+    redis.call('PEXPIRE', bell, life)
+  end
+end

@@ -7,7 +7,9 @@ local i, freed = 2, 0
 while i <= #ARGV do
   local channel, bytes, many = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local removed = 0
-  for j = i + 3, i + 2 + many do removed = removed + redis.call('XDEL', KEYS[1], ARGV[j]) end
+  for j = i + 3, i + 2 + many, 1000 do
+    removed = removed + redis.call('XDEL', KEYS[1], unpack(ARGV, j, math.min(j + 999, i + 2 + many)))
+  end
   if removed > 0 then
     freed = freed + math.floor(bytes * removed / many)
     if channel ~= '' and redis.call('HINCRBY', counts, channel, -removed) <= 0 then
@@ -16,5 +18,6 @@ while i <= #ARGV do
   end
   i = i + 3 + many
 end
-if freed > 0 and redis.call('HINCRBY', counts, '=bytes', -freed) <= 0 then redis.call('HDEL', counts, '=bytes') end
+-- '=bytes' stays, also at zero: while it is there, the keys of this inbox have their life.
+if freed > 0 and redis.call('HINCRBY', counts, '=bytes', -freed) < 0 then redis.call('HSET', counts, '=bytes', 0) end
 return {'OK'}

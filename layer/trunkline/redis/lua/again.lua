@@ -6,7 +6,7 @@
 -- Returns OK and one letter for each message: w waits to be given again, d dead letter, g not the caller's any more.
 -- Or EPOCH, LATE.
 -- Race: a reader that was taken for dead meanwhile: its message is somebody else's, and is left to them.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 local held, again, now = KEYS[1], base .. 'again:' .. ARGV[5], clock()
 local letters = {}
@@ -24,5 +24,5 @@ for i = 7, #ARGV, 6 do
   end
 end
 close_stream(held)
-if redis.call('ZCOUNT', again, '-inf', now) > 0 then ring(base .. 'bell:' .. ARGV[5]) end
+if redis.call('ZCOUNT', again, '-inf', now) > 0 then ring(base .. 'bell:' .. ARGV[5], TAKEN_LIFE) end
 return answer(ARGV[2], ARGV[3], ARGV[4], table.concat(letters))

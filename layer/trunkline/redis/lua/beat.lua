@@ -8,7 +8,7 @@
 -- the server, and then empty it.
 redis.call('DEL', KEYS[2])
 local now = clock()
-local epoch = redis.call('GET', base .. 'epoch')
+epoch = redis.call('GET', base .. 'epoch')
 if epoch then
   -- A flush whose caller died in the middle must not close the shard for ever.
   local made, kind = string.match(epoch, '^[^:]*:([^:]*):([^:]*)')
@@ -35,8 +35,8 @@ if process ~= '' then
   end
   redis.call('HSET', base .. 'adopted', process, ARGV[1])
   redis.call('PEXPIRE', base .. 'adopted', 60000)
+  redis.call('PEXPIRE', base .. 'cnt:' .. process, ARGV[4]) -- first: it must not outlive the stream
   redis.call('PEXPIRE', base .. 'in:' .. process, ARGV[4])
-  redis.call('PEXPIRE', base .. 'cnt:' .. process, ARGV[4])
 end
 if redis.call('SETNX', base .. 'layout', ARGV[5]) == 1 then return {'OK', now, epoch, known, ARGV[5]} end
 return {'OK', now, epoch, known, redis.call('GET', base .. 'layout')}

@@ -3,7 +3,7 @@
 -- ARGV: epoch, sender, number, first, channel, id...
 -- Returns OK and an empty text. Or EPOCH, LATE.
 -- Race: a reader that was taken for dead meanwhile. It did handle the message, so nobody else has to, whoever has it.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local again = base .. 'again:' .. ARGV[5]

@@ -3,7 +3,7 @@
 -- ARGV: epoch, sender, number, first, id...
 -- Returns OK and one letter for each: k removed, m no such letter. Or EPOCH, LATE.
 -- Race: somebody who requeues the same letter: whoever comes second finds none.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 local letters = {}
 for i = 5, #ARGV do letters[#letters + 1] = redis.call('XDEL', KEYS[1], ARGV[i]) == 1 and 'k' or 'm' end

@@ -4,10 +4,10 @@
 -- Returns OK and "<dropped inboxes>" followed by "\n<name>" for each normal channel in the group, to which the sender
 -- sends itself. Or EPOCH, LATE, or WAIT with the milliseconds until memberships have settled after a restart.
 -- Race: a process that joins while the message is on its way; membership and append are one step.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 local now = clock()
-local _, made, kind = string.match(redis.call('GET', base .. 'epoch'), '^([^:]*):([^:]*):([^:]*)')
+local _, made, kind = string.match(epoch, '^([^:]*):([^:]*):([^:]*)')
 if kind == 'restart' and now - tonumber(made) < 1000 then return {'WAIT', 1000 - (now - tonumber(made))} end
 local expiry, most, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local deadline = string.format('%013.0f', now + expiry)
@@ -26,7 +26,8 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
     if alive then
       local inbox, counts = base .. 'in:' .. who, base .. 'cnt:' .. who
       local length = redis.call('XLEN', inbox)
-      local bytes = tonumber(redis.call('HGET', counts, '=bytes') or '0')
+      local known = redis.call('HGET', counts, '=bytes')
+      local bytes = tonumber(known or '0')
       for i = 8, #ARGV do
         if length >= most or bytes + #ARGV[i] > most_bytes then
           dropped = dropped + 1
@@ -37,8 +38,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
         end
       end
       redis.call('HSET', counts, '=bytes', bytes)
-      keep(inbox, expiry * 2)
-      keep(counts, expiry * 2)
+      if not known then keep_inbox(counts, inbox, expiry * 2) end
     end -- a dead process is taken out of all its groups in one step, by the others' beats
   end
 end

@@ -6,11 +6,12 @@
 -- Race: a reply that got lost (the same number gets the same messages again, if they are still its own).
 local MOST_BYTES = 1048576 -- as in a plain take
 local MOST = 1000 -- messages in one take; the stack of the server's Lua is not large
-local refusal = other_epoch(ARGV[1])
-if refusal then return refusal end
 local taken, queue, bell, now = base .. 'taken:' .. ARGV[2], KEYS[1], base .. 'bell:' .. ARGV[5], clock()
 local held, again, consumer = base .. 'held:' .. ARGV[5], base .. 'again:' .. ARGV[5], ARGV[6]
-local known = redis.call('HMGET', taken, 'n', 'm')
+local known = redis.call('MGET', base .. 'epoch', taken)
+epoch = known[1]
+local refusal = another(ARGV[1])
+if refusal then return refusal end
 local reply, ids, bytes = {'OK', 0, 0}, {}, 0
 
 local function give(id, times, record)
@@ -27,8 +28,9 @@ local function claim(id, times)
   if entry then give(id, times, entry[2][2]) else redis.call('XACK', held, GROUP, id) end
 end
 
-if known[1] == ARGV[3] then
-  local before = cmsgpack.unpack(known[2])
+local number, start = string.match(known[2] or '', '^(%d+):()')
+if number == ARGV[3] then
+  local before = cmsgpack.unpack(string.sub(known[2], start))
   reply[2], reply[3] = before[1], before[2]
   for i = 3, #before do
     local who, _, times = pending(held, before[i])
@@ -37,7 +39,7 @@ if known[1] == ARGV[3] then
   redis.call('PEXPIRE', taken, TAKEN_LIFE)
   return reply
 end
-if known[1] and tonumber(ARGV[3]) < tonumber(known[1]) then return {'LATE'} end
+if number and tonumber(ARGV[3]) < tonumber(number) then return {'LATE'} end
 local most = math.min(tonumber(ARGV[4]), MOST)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', again, '-inf', now, 'LIMIT', 0, most)) do
   if bytes >= MOST_BYTES then break end
@@ -65,8 +67,7 @@ if #fresh > 5 then
 end
 if redis.call('LLEN', queue) > 0 or redis.call('ZCOUNT', again, '-inf', now) > 0 then
   reply[3] = 1
-  ring(bell)
+  ring(bell, TAKEN_LIFE)
 end
-redis.call('HSET', taken, 'n', ARGV[3], 'm', cmsgpack.pack({reply[2], reply[3], unpack(ids)}))
-redis.call('PEXPIRE', taken, TAKEN_LIFE)
+redis.call('SET', taken, ARGV[3] .. ':' .. cmsgpack.pack({reply[2], reply[3], unpack(ids)}), 'PX', TAKEN_LIFE)
 return reply

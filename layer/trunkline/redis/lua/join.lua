@@ -4,7 +4,7 @@
 -- ARGV: epoch, sender, number, first, member, life ms, process to count as alive or '', other process or '', control record.
 -- Returns OK and an empty text. Or EPOCH, LATE.
 -- Race: a process that joins before its first beat would be taken for dead; joining counts as one.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 local now, life = clock(), tonumber(ARGV[6])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
@@ -21,7 +21,6 @@ end
 if ARGV[8] ~= '' then
   redis.call('XADD', base .. 'in:' .. ARGV[8], '*', 'r', string.format('%013.0f', now + life) .. ARGV[9])
   redis.call('HINCRBY', base .. 'cnt:' .. ARGV[8], '=bytes', #ARGV[9] + 13)
-  keep(base .. 'in:' .. ARGV[8], 120000)
-  keep(base .. 'cnt:' .. ARGV[8], 120000)
+  keep_inbox(base .. 'cnt:' .. ARGV[8], base .. 'in:' .. ARGV[8], 120000)
 end
 return answer(ARGV[2], ARGV[3], ARGV[4], '')

@@ -3,7 +3,7 @@
 -- ARGV: epoch, sender, number, first.
 -- Returns OK and an empty text. Or EPOCH, LATE.
 -- Race: a reader that is not blocked yet: the nudge stays in the list until it looks.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], '1') end
 redis.call('PEXPIRE', KEYS[1], TAKEN_LIFE)

@@ -4,35 +4,40 @@
 -- Records that go to the front bring their deadline along, no capacity applies to them, and the last one given is first.
 -- Returns OK and one letter for each message: k kept, f full. Or EPOCH, LATE.
 -- Race: two senders at the last free place; a reader that looks between the append and the bell.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 local queue, bell, now = KEYS[1], base .. 'bell:' .. ARGV[5], clock()
 local expiry, capacity = tonumber(ARGV[6]), tonumber(ARGV[7])
-local letters = {}
+local length = redis.call('LLEN', queue)
+local before, many = length, #ARGV - 8
+local kept = many
 if ARGV[8] == 'front' then
-  for i = 9, #ARGV do
-    redis.call('LPUSH', queue, ARGV[i])
-    letters[#letters + 1] = 'k'
-  end
+  for i = 9, #ARGV do redis.call('LPUSH', queue, ARGV[i]) end
+  length = length + many
 else
-  local head = redis.call('LINDEX', queue, 0)
-  while head and tonumber(string.sub(head, 1, 13)) <= now do
-    redis.call('LPOP', queue)
-    head = redis.call('LINDEX', queue, 0)
+  if length + many > capacity then
+    local head = redis.call('LINDEX', queue, 0)
+    while head and tonumber(string.sub(head, 1, 13)) <= now do
+      redis.call('LPOP', queue)
+      length = length - 1
+      head = redis.call('LINDEX', queue, 0)
+    end
+    kept = math.max(0, math.min(many, capacity - length))
   end
-  local length = redis.call('LLEN', queue)
   local deadline = string.format('%013.0f', now + expiry)
-  for i = 9, #ARGV do
-    if length >= capacity then
-      letters[#letters + 1] = 'f'
-    else
-      redis.call('RPUSH', queue, deadline .. ARGV[i])
-      length = length + 1
-      letters[#letters + 1] = 'k'
+  local part = {}
+  for i = 9, 8 + kept do
+    part[#part + 1] = deadline .. ARGV[i]
+    if #part == 1000 or i == 8 + kept then
+      redis.call('RPUSH', queue, unpack(part))
+      part = {}
     end
   end
+  length = length + kept
 end
-keep(queue, expiry)
-if redis.call('LLEN', bell) == 0 and redis.call('LLEN', queue) > 0 then redis.call('RPUSH', bell, '1') end
-keep(bell, expiry)
-return answer(ARGV[2], ARGV[3], ARGV[4], table.concat(letters))
+if length > 0 then
+  keep(queue, expiry)
+  if before == 0 then redis.call('DEL', bell) end -- rung for messages that are gone; it would end too early
+  ring(bell, expiry * 2 + 60000)
+end
+return answer(ARGV[2], ARGV[3], ARGV[4], string.rep('k', kept) .. string.rep('f', many - kept))

@@ -3,7 +3,7 @@
 -- ARGV: epoch, sender, number, first, id...
 -- Returns OK and one letter for each: k given again, m no such letter. Or EPOCH, LATE.
 -- Race: two people who requeue the same letter: the second finds none.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 local letters, now = {}, clock()
 for i = 5, #ARGV do
@@ -16,7 +16,7 @@ for i = 5, #ARGV do
     local id = redis.call('XADD', held, '*', 'r', of['r'])
     redis.call('XCLAIM', held, GROUP, NOBODY, 0, id, 'RETRYCOUNT', 0, 'FORCE', 'JUSTID', 'LASTID', id)
     redis.call('ZADD', again, now, id)
-    ring(base .. 'bell:' .. of['c'])
+    ring(base .. 'bell:' .. of['c'], TAKEN_LIFE)
     redis.call('XDEL', KEYS[1], ARGV[i])
     letters[#letters + 1] = 'k'
   else

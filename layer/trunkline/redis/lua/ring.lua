@@ -3,11 +3,8 @@
 -- ARGV: epoch, sender, number, first, channel.
 -- Returns OK and an empty text. Or EPOCH, LATE.
 -- Race: a reader that emptied the queue meanwhile; the bell rings only for what is there.
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
-local bell = base .. 'bell:' .. ARGV[5]
-if redis.call('LLEN', KEYS[1]) > 0 and redis.call('LLEN', bell) == 0 then
-  redis.call('RPUSH', bell, '1')
-  keep(bell, math.max(1, redis.call('PTTL', KEYS[1])))
-end
+local left = redis.call('PTTL', KEYS[1])
+if left > 0 then ring(base .. 'bell:' .. ARGV[5], left + 60000) end
 return answer(ARGV[2], ARGV[3], ARGV[4], '')

@@ -7,7 +7,7 @@
 -- Returns OK and "<given again> <dead letters>". Or EPOCH, LATE.
 -- Race: a take whose reply is on its way while the list is made: only what was given well before that counts as lost.
 local MOST = 1000 -- entries of one reader that are looked at in one call
-local refusal = other_epoch(ARGV[1]) or seen_before(ARGV[2], ARGV[3])
+local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 local held, again, channel, now = KEYS[1], base .. 'again:' .. ARGV[5], ARGV[5], clock()
 local most, caller, listed = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
@@ -55,6 +55,6 @@ if redis.call('EXISTS', held) == 1 then
   close_stream(held)
 end
 if redis.call('LLEN', base .. 'q:' .. channel) > 0 or redis.call('ZCOUNT', again, '-inf', now) > 0 then
-  ring(base .. 'bell:' .. channel)
+  ring(base .. 'bell:' .. channel, TAKEN_LIFE)
 end
 return answer(ARGV[2], ARGV[3], ARGV[4], returned .. ' ' .. buried)
