@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from support.processes import Peers
 from support.proxy import Proxy
+from support.runworker import WorkerProcess
 from support.servers import RedisServer
 
 
@@ -46,6 +49,20 @@ def start_proxy() -> Iterator[Callable[..., Proxy]]:
             return stack.enter_context(Proxy(server.port, seed=seed))
 
         yield start
+
+
+@pytest.fixture
+def worker(tmp_path: Path, shared_redis: list[RedisServer]) -> Iterator[Callable[..., WorkerProcess]]:
+    """A function that starts one more `runworker`: ``worker("channel", VARIABLE="value")``."""
+    started: list[WorkerProcess] = []
+
+    def start(*arguments: str, **options: Any) -> WorkerProcess:
+        started.append(WorkerProcess(tmp_path, shared_redis[0], *arguments, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
 
 
 @pytest_asyncio.fixture

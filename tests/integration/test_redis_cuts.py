@@ -1,102 +1,123 @@
-"""Counted: connections that break at any byte, and requests that a proxy delivers late, lose and double nothing."""
+"""Counted between processes: a minute of connections that break at any byte, lost replies, and requests of the past."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from support.counting import Ledger
+from support.processes import Child
 from support.proxy import Proxy
 from support.servers import RedisServer
-from trunkline import ChannelFull, RedisChannelLayer
 
 pytestmark = pytest.mark.redis
 
-SECONDS_OF_CUTS = 20
-LAST_WAIT_S = 8.0
+LAYER = "trunkline.RedisChannelLayer"
+SECONDS = 60
+LAST_WAIT_S = 20.0
+# Bytes after which a connection is cut, on average: one gets a pipeline through, another one not even its scripts.
+MEANS = (12_000, 60_000, 6_000)
+PHASE_S = 5.0
+MARKERS = (b"EVALSHA", b"EVALSHA", b"XREAD", b"BLPOP", b":orders", b":g:all", b":in:")
 
 
-@pytest.fixture
-def proxy(start_redis: Callable[..., RedisServer]) -> Iterator[Proxy]:
-    with Proxy(start_redis().port, seed=7) as proxy:
-        yield proxy
+class Storm:
+    """What happens to the connections: always cuts, and now and then a lost reply or a request of the past.
 
+    :ivar lost: requests that were executed and whose replies were lost.
+    :ivar replayed: how many of them came a second time, later.
+    """
 
-def new_layer(url: str, prefix: str, **options: object) -> RedisChannelLayer:
-    return RedisChannelLayer(hosts=[url], prefix=prefix, capacity=10_000, **options)
+    def __init__(self, server_proxies: list[Proxy]) -> None:
+        self._proxies = server_proxies
+        self._chance = random.Random(3)
+        self.lost: list[bytes] = []
+        self.replayed = 0
 
+    async def rage(self) -> None:
+        begun = time.monotonic()
+        while True:
+            mean = MEANS[int((time.monotonic() - begun) / PHASE_S) % len(MEANS)]
+            for proxy in self._proxies:
+                await asyncio.to_thread(proxy.cut_at_random_bytes, mean)
+            for _ in range(5):
+                proxy = self._chance.choice(self._proxies)
+                swallow = await asyncio.to_thread(proxy.swallow_reply, self._chance.choice(MARKERS))
+                await asyncio.sleep(0.2)
+                if swallow.done:  # and not cut before its end, or never met
+                    self.lost.append(swallow.request)
+                if self.lost:
+                    await asyncio.to_thread(proxy.replay_quietly, self._chance.choice(self.lost[-20:]))
+                    self.replayed += 1
 
-@pytest.mark.asyncio
-@pytest.mark.parametrize("kind", ["process-specific", "normal"])
-async def test_a_swallowed_reply_that_is_replayed_later_doubles_nothing(kind: str, proxy: Proxy) -> None:
-    prefix = uuid.uuid4().hex
-    sender, receiver = new_layer(proxy.url, prefix), new_layer(proxy.url, prefix)
-    try:
-        channel = await receiver.new_channel() if kind == "process-specific" else "orders"
-        await asyncio.sleep(0)
-        marker = uuid.uuid4().hex
-        swallow = proxy.swallow_reply(marker.encode())
-        await asyncio.wait_for(sender.send(channel, {"type": "order", "id": marker}), 10)
-        request = await asyncio.to_thread(swallow.wait)
-        assert marker.encode() in request
-        swallow.finish()
-        assert (await asyncio.wait_for(receiver.receive(channel), 10))["id"] == marker
-        await asyncio.to_thread(proxy.replay, request)
-        late = asyncio.create_task(receiver.receive(channel))
-        await asyncio.wait({late}, timeout=1.0)
-        assert not late.done(), "the replayed request was executed"
-        late.cancel()
-        await asyncio.wait({late})
-    finally:
-        await sender.close()
-        await receiver.close()
+    async def calm(self) -> None:
+        for proxy in self._proxies:
+            await asyncio.to_thread(proxy.cut_at_random_bytes, None)
+            await asyncio.to_thread(proxy.swallow_reply, uuid.uuid4().bytes)  # instead of one that still waits
 
 
 @pytest.mark.slow
 @pytest.mark.asyncio
-async def test_connections_cut_at_random_bytes_lose_and_double_nothing(proxy: Proxy) -> None:
-    prefix = uuid.uuid4().hex
-    sender, receiver = new_layer(proxy.url, prefix), new_layer(proxy.url, prefix)
-    own = await receiver.new_channel()
-    sent: Counter[str] = Counter()
-    received: dict[str, list[int]] = {own: [], "orders": []}
-    over = time.monotonic() + SECONDS_OF_CUTS
-    proxy.cut_at_random_bytes(20_000)
+async def test_a_minute_of_broken_connections_between_processes_loses_and_doubles_nothing(
+    redis_server: RedisServer, start_proxy: Callable[..., Proxy]
+) -> None:
+    for_writers, for_readers = start_proxy(redis_server, seed=1), start_proxy(redis_server, seed=2)
 
-    async def write(channel: str) -> None:
-        while time.monotonic() < over:
-            try:
-                await sender.send(channel, {"type": "m", "number": sent[channel], "padding": "x" * 100})
-            except ChannelFull:
-                await asyncio.sleep(0.05)
-                continue
-            sent[channel] += 1
-            await asyncio.sleep(0.001)
+    def arguments(proxy: Proxy, **more: Any) -> dict[str, Any]:
+        config = {"hosts": [proxy.url], "prefix": "cuts", "capacity": 100_000}
+        return {"path": LAYER, "config": config, "group": "all", **more}
 
-    async def read(channel: str) -> None:
-        while True:
-            received[channel].append((await receiver.receive(channel))["number"])
-
-    reading = [asyncio.create_task(read(channel)) for channel in (own, "orders", "orders", "orders")]
+    ledger, storm = Ledger(), Storm([for_writers, for_readers])
+    children: list[Child] = []
+    raging: asyncio.Task[None] | None = None
     try:
-        await asyncio.wait_for(asyncio.gather(write(own), write("orders")), SECONDS_OF_CUTS + 20)
-        proxy.cut_at_random_bytes(None)
-        deadline = time.monotonic() + LAST_WAIT_S
-        while sum(map(len, received.values())) < sent.total() and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        of_reader = arguments(for_readers, channels=["orders"], readers=3)
+        readers = [await Child.start("support.workers:read", of_reader) for _ in range(2)]
+        children += readers
+        own = [await reader.hear(30) for reader in readers]
+        raging = asyncio.create_task(storm.rage())
+        of_writer = arguments(for_writers, channels=[*own, "orders"], seconds=SECONDS)
+        for number in range(2):
+            children.append(await Child.start("support.workers:write", {**of_writer, "client": f"writer-{number}"}))
+        for number, writer in enumerate(children[2:]):
+            sent = await writer.result(SECONDS + 40)
+            to_group = sent.pop("all")
+            for channel, count in sent.items():
+                ledger.count(channel, f"writer-{number}", count)
+            for channel in own:
+                ledger.count(channel, f"writer-{number} to all", to_group)
+        assert not raging.done(), raging.exception()
+        raging.cancel()
+        await asyncio.wait({raging})
+        await storm.calm()
+        end = time.monotonic() + LAST_WAIT_S
+        while time.monotonic() < end:
+            states = []
+            for reader in readers:
+                await reader.tell("how many?")
+                states.append(await reader.hear())
+            assert all(not state["failed"] for state in states), states
+            if sum(state["count"] for state in states) >= ledger.sent.total():
+                break
+            await asyncio.sleep(0.1)
         await asyncio.sleep(0.5)  # a doubled message would come now
-        for channel, numbers in received.items():
-            assert sent[channel] > 500, "hardly anything was sent, so this test showed nothing"
-            lost, doubled = set(range(sent[channel])) - set(numbers), len(numbers) - len(set(numbers))
-            assert (len(lost), doubled) == (0, 0), f"{channel}: {len(lost)} lost, {doubled} doubled of {sent[channel]}"
-        assert received[own] == sorted(received[own]), "the order changed"
+        for reader in readers:
+            reader.say_goodbye()
+            for channel, clients in (await reader.result()).items():
+                for client, numbers in clients.items():
+                    ledger.received[channel, client] += numbers
     finally:
-        for task in reading:
-            task.cancel()
-        await asyncio.wait(reading)
-        await sender.close()
-        await receiver.close()
+        if raging is not None:
+            raging.cancel()
+        await asyncio.gather(*(child.close() for child in children))
+    print(f"{ledger.sent.total()} messages, {for_writers.cuts} and {for_readers.cuts} cuts,", end=" ")
+    print(f"{len(storm.lost)} lost replies, {storm.replayed} requests of the past")
+    enough = min(for_writers.cuts, for_readers.cuts) > 100 and len(storm.lost) > 20 and storm.replayed > 50
+    assert enough, "hardly anything went wrong, so this test showed nothing"
+    ledger.check(in_order=own, at_least=500)

@@ -79,6 +79,21 @@ async def test_a_request_that_is_replayed_after_later_sends_does_nothing(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["process-specific", "normal"])
+async def test_a_request_that_is_replayed_after_it_was_received_does_nothing(
+    kind: str, redis_server: RedisServer, proxy: Proxy, make_layer: Callable[..., RedisChannelLayer]
+) -> None:
+    sender, receiver = make_layer(proxy.url), make_layer(proxy.url)
+    channel, marker = (await receiver.new_channel() if kind == "process-specific" else "orders"), uuid.uuid4().hex
+    swallow = proxy.swallow_reply(marker.encode())
+    await within(sender.send(channel, {"id": marker}), SEND_DEADLINE_S, "the end of the send")
+    request = await asyncio.to_thread(swallow.wait)
+    assert await receive(receiver, channel, 10) == {"id": marker}
+    await asyncio.to_thread(proxy.replay, request)
+    await assert_silent(receiver, channel, quiet_s=1.0)
+
+
+@pytest.mark.asyncio
 async def test_many_sends_of_one_turn_whose_reply_was_swallowed_arrive_once_each(
     redis_server: RedisServer, proxy: Proxy, make_layer: Callable[..., RedisChannelLayer]
 ) -> None:

@@ -34,6 +34,11 @@ class Swallow:
             raise AssertionError(f"no request with {self.marker!r} came by within {deadline_s:g} s")
         return self.request
 
+    @property
+    def done(self) -> bool:
+        """Whether it has happened."""
+        return self._done.is_set()
+
     def finish(self) -> None:
         self._done.set()
 

@@ -13,35 +13,42 @@ from trunkline.conformance.api import build_layer
 from trunkline.conformance.child import Link
 
 
-async def write(link: Link, path: str, config: dict[str, Any], client: str, channels: list[str], seconds: float) -> Any:
-    """Send numbered messages to each of the channels for some seconds; return how many sends returned for each."""
+async def write(
+    link: Link, path: str, config: dict[str, Any], client: str, channels: list[str], group: str, seconds: float
+) -> Any:
+    """Send numbered messages to each channel and to the group for some seconds; return how many sends returned."""
     layer = build_layer(path, config)
-    sent = dict.fromkeys(channels, 0)
+    sent = dict.fromkeys([*channels, group], 0)
     end = time.monotonic() + seconds
 
-    async def fill(channel: str) -> None:
+    async def fill(name: str) -> None:
+        send = layer.group_send if name == group else layer.send
+        who = f"{client} to all" if name == group else client
         while time.monotonic() < end:
-            await layer.send(channel, {"type": "test.numbered", "client": client, "number": sent[channel]})
-            sent[channel] += 1
-            await asyncio.sleep(0.001)
+            await send(name, {"type": "test.numbered", "client": who, "number": sent[name]})
+            sent[name] += 1
+            await asyncio.sleep(0.003)
 
-    await asyncio.gather(*map(fill, channels))
+    await asyncio.gather(*map(fill, sent))
     await layer.close()
     return sent
 
 
-async def read(link: Link, path: str, config: dict[str, Any], channels: list[str], readers: int) -> Any:
-    """Tell the name of a new channel, receive from it and the normal ``channels`` until told to stop; return all of it.
+async def read(link: Link, path: str, config: dict[str, Any], channels: list[str], readers: int, group: str) -> Any:
+    """Tell the name of a new member of the group, receive from it and the normal ``channels`` until told to stop.
 
-    On each line heard it tells how many there are so far, and which receives failed.
+    On each line heard it tells how many messages there are so far, and which receives failed. Returns the numbers
+    received, by channel and client.
     """
     layer = build_layer(path, config)
     own = await layer.new_channel()
-    received: dict[str, list[Any]] = {own: [], **{channel: [] for channel in channels}}
+    await layer.group_add(group, own)
+    received: dict[str, dict[str, list[int]]] = {own: {}, **{channel: {} for channel in channels}}
 
     async def drain(channel: str) -> None:
         while True:
-            received[channel].append(await layer.receive(channel))
+            message = await layer.receive(channel)
+            received[channel].setdefault(message["client"], []).append(message["number"])
 
     tasks = [asyncio.create_task(drain(own))]
     tasks += [asyncio.create_task(drain(channel)) for channel in channels for _ in range(readers)]
@@ -49,7 +56,8 @@ async def read(link: Link, path: str, config: dict[str, Any], channels: list[str
     lines = await link.lines()
     while await lines.readline():
         failed = [repr(task.exception()) for task in tasks if task.done()]
-        link.tell({"count": sum(map(len, received.values())), "failed": failed})
+        count = sum(len(numbers) for clients in received.values() for numbers in clients.values())
+        link.tell({"count": count, "failed": failed})
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

@@ -170,7 +170,6 @@ OPTIONS: tuple[Option, ...] = (
     *_legacy("noted", "random_prefix_length", "messages are numbered and need no random prefix to be told apart"),
     *_legacy("later", "stats_prefix", "statistics are not kept yet"),
     *_legacy("later", "wait_replicas", "sends do not wait for replicas yet", _REDIS),
-    *_legacy("later", "delivery", "delivery is at most once"),
     *_legacy(
         "later",
         "sentinels master_name sentinel_kwargs services service_name sentinel_refresh_interval",
@@ -178,6 +177,12 @@ OPTIONS: tuple[Option, ...] = (
         _REDIS,
     ),
     *_legacy("later", "startup_nodes", "Redis Cluster is not supported yet; name single servers in 'hosts'", _REDIS),
+    *_legacy(
+        "answered",
+        "delivery",
+        "whoever receives chooses how messages are delivered: leave the option out, and start the worker with "
+        "'runworker --delivery at-least-once'",
+    ),
     *_legacy(
         "answered",
         "on_disconnect on_reconnect",

@@ -15,9 +15,24 @@ from trunkline.errors import ConfigurationError
 from trunkline.names import check_channel
 from trunkline.serve.lifecycle import drain_timeout, stop_grace
 
-__all__ = ["MOST_PROCESSES", "Deployment", "Pool", "deployment_from", "flag", "pool_of", "pools_from", "refuse"]
+__all__ = [
+    "AT_LEAST_ONCE",
+    "DELIVERIES",
+    "MOST_PROCESSES",
+    "Deployment",
+    "Pool",
+    "deployment_from",
+    "flag",
+    "pool_of",
+    "pools_from",
+    "refuse",
+    "worker_delivery",
+]
 
 MOST_PROCESSES = 256  # of one kind: more is a slip of the keyboard on any machine of today
+
+AT_LEAST_ONCE = "at-least-once"
+DELIVERIES = ("at-most-once", AT_LEAST_ONCE)  # the first is what a worker does that isn't told
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,40}")
 _HOST_NAME = re.compile(
@@ -78,6 +93,7 @@ def deployment_from(environ: Mapping[str, str]) -> Deployment:
         refuse("TRUNKLINE_MODE", mode, "in-process")
     application, settings = _project(environ)
     _check_grace(environ)
+    worker_delivery(environ)
     timeout = environ.get("TRUNKLINE_WEBSOCKET_TIMEOUT", "").strip()
     return Deployment(
         bind=_bind(environ),
@@ -178,6 +194,18 @@ def pool_of(environ: Mapping[str, str]) -> Pool:
     if not found:
         refuse("TRUNKLINE_WORKER_POOL", wanted, f"a pool of TRUNKLINE_WORKER_CHANNELS: {known}")
     return found[0]
+
+
+def worker_delivery(environ: Mapping[str, str]) -> str:
+    """How ``TRUNKLINE_WORKER_DELIVERY`` wants messages to be delivered: one of ``DELIVERIES``.
+
+    :raises ConfigurationError: for anything else.
+    """
+    name = "TRUNKLINE_WORKER_DELIVERY"
+    text = environ.get(name, "").strip() or DELIVERIES[0]
+    if text not in DELIVERIES:
+        refuse(name, text, " or ".join(DELIVERIES))
+    return text
 
 
 def flag(environ: Mapping[str, str], name: str) -> bool:

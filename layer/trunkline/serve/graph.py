@@ -67,6 +67,7 @@ GRAPH: tuple[Process, ...] = (
             *_PROJECT,
             "TRUNKLINE_WORKER_CHANNELS",
             "TRUNKLINE_WORKER_POOL",
+            "TRUNKLINE_WORKER_DELIVERY",
             "TRUNKLINE_DRAIN_TIMEOUT",
             "TRUNKLINE_STOP_GRACE",
             "TRUNKLINE_HEALTH_FILE",

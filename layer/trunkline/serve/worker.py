@@ -8,6 +8,8 @@ were received. Beyond Channels:
   workers and survives this one.
 - An instance that fails is logged with its traceback; the next message gets a new one.
 - :meth:`Worker.stop` lets running handlers finish.
+- At least once, if that is asked for: a message stays on its server until its handler has returned, and is given
+  again when the handler failed or the worker died. Its key ``trunkline.deliveries`` tells how often it was given.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import asyncio
 import enum
 import inspect
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Iterable
+from typing import Any, NamedTuple
 
 from asgiref.compatibility import guarantee_single_callable
 from channels.exceptions import StopConsumer
@@ -30,6 +32,8 @@ _CUT_DEADLINE_S = 2.0  # for handlers to end once they are cancelled; a thread t
 _CLOSE_DEADLINE_S = 2.0  # for the layer to give back what it took
 _FIRST_DELAY_S = 0.5  # before a failed receive is tried again; doubles up to the longest
 _LONGEST_DELAY_S = 30.0
+DELIVERIES = "trunkline.deliveries"  # in messages that are delivered at least once
+
 _FAILURES = 10  # in a row, about two minutes: more means that trying again is no remedy
 
 
@@ -47,6 +51,7 @@ class Worker:
     :param application: an ASGI application that accepts scopes of the type ``channel``.
     :param channels: channel names; each is served once, however often it is given.
     :param layer: any channel layer.
+    :param at_least_once: whether messages are kept until their handlers have returned; the layer must be able to.
     :param drain_s: seconds that running handlers may take after :meth:`stop`.
     :param first_delay_s: seconds before a failed receive is tried again for the first time.
     """
@@ -57,12 +62,14 @@ class Worker:
         channels: Iterable[str],
         layer: Any,
         *,
+        at_least_once: bool = False,
         drain_s: float = DEFAULT_DRAIN_S,
         first_delay_s: float = _FIRST_DELAY_S,
     ) -> None:
         self.application = guarantee_single_callable(application)  # type: ignore[no-untyped-call]
         self.channels = tuple(dict.fromkeys(channels))
         self.layer = layer
+        self.at_least_once = at_least_once
         self.drain_s = drain_s
         self.first_delay_s = first_delay_s
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,6 +157,13 @@ class Worker:
             logger.warning("the channel layer could not be closed", exc_info=True)
 
 
+class _Taken(NamedTuple):
+    """A message, and the delivery that has to be told what became of it, if there is one."""
+
+    message: dict[str, Any]
+    delivery: Any
+
+
 class _Listener:
     """One channel of a worker: takes its messages, one at a time, and keeps an application instance for them."""
 
@@ -158,15 +172,16 @@ class _Listener:
         self.busy = False  # the application has a message and hasn't asked for the next one
         self._worker = worker
         self._failed = False  # the layer failed for good: that isn't the application's failure
-        self._kept: list[dict[str, Any]] = []  # taken from the layer, not yet given to the application
+        self._kept: list[_Taken] = []  # taken from the layer, not yet given to the application
+        self._given: Any = None  # the delivery of the message that the application has
 
     async def run(self) -> None:
         """Serve until the worker stops.
 
         :raises Exception: what the layer raised when receiving failed too often.
         """
-        while (message := await self._take()) is not None:
-            self._kept.append(message)
+        while (taken := await self._take()) is not None:
+            self._kept.append(taken)
             await self._run_instance()
 
     async def _run_instance(self) -> None:
@@ -174,29 +189,51 @@ class _Listener:
         try:
             scope = {"type": "channel", "channel": self.channel}
             await self._worker.application(scope, self._receive, self._send)
+            await self._finish()
         except StopConsumer:
-            pass
+            await self._finish()
         except asyncio.CancelledError:
             if self._worker._cutting:
-                raise
+                raise  # what it has goes back when the layer closes
             logger.error("a consumer of channel %r cancelled itself; its next message gets a new one", self.channel)
-        except Exception:
+            await self._fail("its consumer cancelled itself")
+        except Exception as exc:
             if self._failed:
                 raise
             logger.exception("a consumer of channel %r failed; its next message gets a new one", self.channel)
+            await self._fail(f"{type(exc).__name__}: {exc}")
         finally:
             self.busy = False
 
+    async def _finish(self) -> None:
+        """The message that the application had is done."""
+        if self._given is not None:
+            delivery, self._given = self._given, None
+            await self._tell(delivery.done())
+
+    async def _fail(self, reason: str) -> None:
+        if self._given is not None:
+            delivery, self._given = self._given, None
+            await self._tell(delivery.failed(reason))
+
+    async def _tell(self, telling: Awaitable[None]) -> None:
+        try:
+            await telling
+        except Exception as exc:
+            logger.warning("a message on channel %r will be given again, its server wasn't told: %s", self.channel, exc)
+
     async def _receive(self) -> dict[str, Any]:
         # A consumer asks for its next message when the handler of the last one has returned.
+        await self._finish()
         self.busy = False
-        message = await self._take()
-        if message is None:
+        taken = await self._take()
+        if taken is None:
             # Consumers end cleanly on this, and only look at it when no handler is running: not even one of a
             # message to their own channel, about which this worker knows nothing.
             raise StopConsumer
         self.busy = True
-        return message
+        self._given = taken.delivery
+        return taken.message
 
     async def _send(self, message: dict[str, Any]) -> None:
         raise RuntimeError(
@@ -204,7 +241,7 @@ class _Listener:
             "channels have none; answer through the channel layer, with send() or group_send()."
         )
 
-    async def _take(self) -> dict[str, Any] | None:
+    async def _take(self) -> _Taken | None:
         """The next message with a type; ``None`` when the worker stops."""
         failures = 0
         stopping = self._worker._stopping
@@ -215,7 +252,7 @@ class _Listener:
             if stopping.done():
                 return None
             try:
-                message = await self._receive_or_stop(stopping)
+                taken = await self._receive_or_stop(stopping)
             except Exception as exc:
                 failures += 1
                 if failures >= _FAILURES and not isinstance(exc, OSError):
@@ -226,17 +263,26 @@ class _Listener:
                 logger.warning("receiving from channel %r failed; next try in %g s", self.channel, delay, exc_info=True)
                 await asyncio.wait({stopping}, timeout=delay)
                 continue
-            if message is None:
+            if taken is None:
                 continue
             failures = 0
-            if message.get("type"):
-                return message
+            if taken.message.get("type"):
+                return taken
             # The values may be private; the keys are enough to find the sender.
-            logger.error("dropped a message without a type on channel %r; its keys: %s", self.channel, list(message))
+            keys = [key for key in taken.message if key != DELIVERIES]
+            logger.error("dropped a message without a type on channel %r; its keys: %s", self.channel, keys)
+            if taken.delivery is not None:
+                await self._tell(taken.delivery.failed("it has no type", again=False))
 
-    async def _receive_or_stop(self, stopping: asyncio.Future[None]) -> dict[str, Any] | None:
+    async def _from_layer(self) -> _Taken:
+        if not self._worker.at_least_once:
+            return _Taken(await self._worker.layer.receive(self.channel), None)
+        delivery = await self._worker.layer.receive_reliably(self.channel)
+        return _Taken({**delivery.message, DELIVERIES: delivery.deliveries}, delivery)
+
+    async def _receive_or_stop(self, stopping: asyncio.Future[None]) -> _Taken | None:
         """One receive of the layer; ``None`` when the worker stops first. A message is never lost on the way."""
-        reading: asyncio.Task[dict[str, Any]] = asyncio.ensure_future(self._worker.layer.receive(self.channel))
+        reading: asyncio.Task[_Taken] = asyncio.ensure_future(self._from_layer())
         waiting: set[asyncio.Future[Any]] = {reading, stopping}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -248,7 +294,7 @@ class _Listener:
         await self._give_back(reading)
         return None
 
-    async def _give_back(self, reading: asyncio.Task[dict[str, Any]]) -> None:
+    async def _give_back(self, reading: asyncio.Task[_Taken]) -> None:
         """Cancel a receive: the layer keeps what isn't delivered yet, what is delivered at this moment is kept here."""
         if not reading.done():
             reading.cancel()

@@ -31,6 +31,19 @@ class Threaded(SyncConsumer):  # type: ignore[misc]
         note(f"ended {message['n']}")
 
 
+class Careful(AsyncConsumer):  # type: ignore[misc]
+    """Notes how often a message was given, and fails for as many times as it is told."""
+
+    async def job(self, message: dict[str, Any]) -> None:
+        deliveries = message["trunkline.deliveries"]
+        note(f"begun {message['n']} {deliveries}")
+        await asyncio.sleep(message.get("seconds", 0))
+        if deliveries <= message.get("failures", 0):
+            raise RuntimeError(f"failure {deliveries}")
+        note(f"ended {message['n']} {deliveries}")
+
+
+consumers = {"waiting": Waiting, "threaded": Threaded, "careful": Careful}
 application = ProtocolTypeRouter(
-    {"channel": ChannelNameRouter({"waiting": Waiting.as_asgi(), "threaded": Threaded.as_asgi()})}
+    {"channel": ChannelNameRouter({channel: consumer.as_asgi() for channel, consumer in consumers.items()})}
 )

@@ -17,7 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import BaseCommand, CommandError
 
 from trunkline.errors import ConfigurationError
-from trunkline.names import check_channel
+from trunkline.names import address_of, check_channel
+from trunkline.serve.deployment import AT_LEAST_ONCE, DELIVERIES, worker_delivery
 from trunkline.serve.health import beat, health_file
 from trunkline.serve.lifecycle import StopSignals, drain_timeout
 from trunkline.serve.worker import Outcome, Worker
@@ -39,6 +40,13 @@ class Command(BaseCommand):  # type: ignore[misc]
         parser.add_argument(
             "--layer", default=DEFAULT_CHANNEL_LAYER, help="Channel layer alias to use, if not the default."
         )
+        parser.add_argument(
+            "--delivery",
+            choices=DELIVERIES,
+            help="at-least-once: a message stays on its server until its handler has returned, and is given again when "
+            "the handler failed or its worker died; the fifth time it goes to the dead letters. Default: what "
+            "TRUNKLINE_WORKER_DELIVERY says, else at-most-once.",
+        )
         parser.add_argument("channels", nargs="+", help="Channels to listen on.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -51,12 +59,17 @@ class Command(BaseCommand):  # type: ignore[misc]
                 drain_s = drain_timeout(os.environ)
                 beating = health_file(os.environ)
                 channels = [check_channel(name, receive=True) for name in options["channels"]]
+                delivery = options["delivery"] or worker_delivery(os.environ)
             except (ImproperlyConfigured, ConfigurationError, TypeError) as exc:
                 raise CommandError(str(exc)) from exc
             refuse_unknown(application, channels)
-            worker = self.worker_class(application, channels, layer, drain_s=drain_s)
+            at_least_once = delivery == AT_LEAST_ONCE
+            if at_least_once:
+                refuse_unkept(layer, channels)
+            worker = self.worker_class(application, channels, layer, at_least_once=at_least_once, drain_s=drain_s)
             signals.tell(worker.stop)
-            self.stdout.write(f"Worker {os.getpid()} listens on {', '.join(worker.channels)}.")
+            how = ", at least once" if at_least_once else ""
+            self.stdout.write(f"Worker {os.getpid()} listens on {', '.join(worker.channels)}{how}.")
             self.stdout.flush()
             outcome = asyncio.run(_run(worker, beating))
         if outcome is Outcome.FAILED:
@@ -103,3 +116,17 @@ def refuse_unknown(application: Any, channels: list[str]) -> None:
                     f"The ASGI application has no consumer for channel {channel!r} in its ChannelNameRouter; "
                     f"it has {', '.join(known) or 'none'}."
                 )
+
+
+def refuse_unkept(layer: Any, channels: list[str]) -> None:
+    """:raises CommandError: where messages can't be delivered at least once."""
+    if not hasattr(layer, "receive_reliably"):
+        raise CommandError(
+            f"--delivery {AT_LEAST_ONCE} needs a channel layer that keeps messages until they are done, as "
+            f"trunkline.RedisChannelLayer does; {type(layer).__module__}.{type(layer).__qualname__} does not."
+        )
+    for channel in channels:
+        if address_of(channel) is not None:
+            raise CommandError(
+                f"--delivery {AT_LEAST_ONCE} is for normal channels; {channel!r} belongs to one process."
+            )

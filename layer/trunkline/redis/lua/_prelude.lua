@@ -5,6 +5,11 @@ local DEAD_AFTER = 5000 -- milliseconds without a beat
 local STORE_LIFE = 180000 -- milliseconds; three times the longest retry time that the configuration accepts
 local TAKEN_LIFE = 600000 -- milliseconds; how long a server may be away from a reader that waits for a take's reply
 
+-- When a record ends. What is no record ends never: who reads it skips and counts it.
+local function deadline_of(record)
+  return tonumber(string.sub(record, 1, 13)) or math.huge
+end
+
 local function clock()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)

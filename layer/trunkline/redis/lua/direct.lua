@@ -38,11 +38,11 @@ local function drop_expired_heads()
     local entry = redis.call('XRANGE', inbox, '-', '+', 'COUNT', 1)[1]
     if not entry then break end
     local record = entry[2][2]
-    if tonumber(string.sub(record, 1, 13)) > now then break end
+    if deadline_of(record) > now then break end
     redis.call('XDEL', inbox, entry[1])
     length = length - 1
     redis.call('HINCRBY', counts, '=bytes', -#record)
-    if string.sub(record, 15, 15) == 'd' then
+    if string.sub(record, 15, 15) == 'd' and #record > 15 then
       local channel = string.sub(record, 17, 16 + string.byte(record, 16))
       if redis.call('HINCRBY', counts, channel, -1) <= 0 then redis.call('HDEL', counts, channel) end
     end

@@ -51,7 +51,7 @@ local fresh = {'XCLAIM', held, GROUP, consumer, 0}
 while #ids < most and bytes < MOST_BYTES do
   local record = redis.call('LPOP', queue)
   if not record then break end
-  if tonumber(string.sub(record, 1, 13)) > now then
+  if deadline_of(record) > now then
     if #fresh == 5 then open_stream(held) end
     local id = redis.call('XADD', held, '*', 'r', record)
     fresh[#fresh + 1] = id

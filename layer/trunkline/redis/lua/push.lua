@@ -17,7 +17,7 @@ if ARGV[8] == 'front' then
 else
   if length + many > capacity then
     local head = redis.call('LINDEX', queue, 0)
-    while head and tonumber(string.sub(head, 1, 13)) <= now do
+    while head and deadline_of(head) <= now do
       redis.call('LPOP', queue)
       length = length - 1
       head = redis.call('LINDEX', queue, 0)

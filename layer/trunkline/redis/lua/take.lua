@@ -27,7 +27,7 @@ while more and got < most and bytes < MOST_BYTES do
   for _, record in ipairs(records) do
     if bytes >= MOST_BYTES then break end
     used = used + 1
-    if tonumber(string.sub(record, 1, 13)) > now then
+    if deadline_of(record) > now then
       got = got + 1
       bytes = bytes + #record
       reply[3 + got] = record
