@@ -159,12 +159,15 @@ class Proxy:
 
         self._now(change)
 
-    def refuse(self, refusing: bool = True) -> None:
-        """Cut what is open and close every new connection at once; ``False`` lets them through again."""
+    def refuse(self, refusing: bool = True, *, cut: bool = True) -> None:
+        """Cut what is open and close every new connection at once; ``False`` lets them through again.
+
+        :param cut: ``False`` leaves alone what is open.
+        """
 
         def change() -> None:
             self._refusing = refusing
-            if refusing:
+            if refusing and cut:
                 for link in list(self._links):
                     self._cut(link)
 

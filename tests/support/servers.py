@@ -81,12 +81,14 @@ class RedisServer:
     ) -> None:
         self.close()
 
-    def start(self) -> None:
+    def start(self, **conf: str | int) -> None:
         """Start, and return once it answers a PING.
 
+        :param conf: settings for this start and all later ones.
         :raises RuntimeError: when it ends or stays silent; the message carries the end of its log.
         """
         assert self._process is None, "the server is already running"
+        self._conf.update({key.replace("_", "-"): value for key, value in conf.items()})
         command = self._program()
         self.directory.mkdir(parents=True, exist_ok=True)
         settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "logfile": self._log, **self._conf}

@@ -78,10 +78,11 @@ class _Call:
 
     :ivar number: under which the server knows it; 0 before it is sent, and again after the server refused it.
     :ivar doubtful: it was sent and not answered, so perhaps it was done: it keeps its number whatever comes back later.
+    :ivar refusal: what the server last said instead of doing it.
     :ivar not_before: monotonic seconds; the server asked to wait until then.
     """
 
-    __slots__ = ("doubtful", "first", "lane", "not_before", "number", "operations")
+    __slots__ = ("doubtful", "first", "lane", "not_before", "number", "operations", "refusal")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -89,10 +90,12 @@ class _Call:
         self.number = 0
         self.first = False
         self.doubtful = False
+        self.refusal = ""
         self.not_before = 0.0
 
-    def refused(self) -> None:
+    def refused(self, refusal: str = "") -> None:
         """The server has certainly not done it this time."""
+        self.refusal = refusal
         if not self.doubtful:
             self.number = 0
 
@@ -165,6 +168,7 @@ class Pipe:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._quiet: asyncio.Future[None] | None = None
+        self._refused_since: float | None = None  # monotonic seconds
 
     def __repr__(self) -> str:
         return f"<Pipe to {self.server.label}: {len(self._pending)} waiting, {len(self._calls)} calls under way>"
@@ -279,6 +283,8 @@ class Pipe:
                 self.process.acked(shard, tokens)
             if self.server.away_since is not None:
                 mark_back(self.server)
+            if flight.calls:
+                self._refused_since = None
             if self._pending or self._asked:
                 self._send()
             else:
@@ -315,6 +321,8 @@ class Pipe:
                 problem = await self._exchange(due, acks)
                 if not problem:
                     mark_back(self.server)
+                    if due:
+                        self._refused_since = None
                     pause = 0.02
                     continue
                 mark_away(self.server, problem)
@@ -359,15 +367,17 @@ class Pipe:
         """Fail what has waited long enough, counted from the outage's start where that came first."""
         now, retry_time, away = time.monotonic(), self.process.options.retry_time, self.server.away_since
         over = (away is not None and now - away >= retry_time) or self.server.unfit != ""
+        # It beats and yet takes no messages (out of memory): each is tried once, as nobody else would notice the end.
+        tired = self._refused_since is not None and now - self._refused_since >= retry_time
 
-        def hopeless(operation: Operation) -> bool:
-            return not operation.held and (over or now - operation.since >= retry_time)
+        def hopeless(operation: Operation, refusal: str = "") -> bool:
+            return not operation.held and (over or now - operation.since >= retry_time or (tired and refusal != ""))
 
-        if self._calls and (over or any(call.operations[0].since + retry_time <= now for call in self._calls)):
+        if self._calls and (over or tired or any(call.operations[0].since + retry_time <= now for call in self._calls)):
             for call in self._calls:
-                if hopeless(call.operations[0]):
-                    call.fail(self._unavailable)
-            self._calls = [call for call in self._calls if not hopeless(call.operations[0])]
+                if hopeless(call.operations[0], call.refusal):
+                    call.fail(partial(self._unavailable, call.refusal))
+            self._calls = [call for call in self._calls if not hopeless(call.operations[0], call.refusal)]
         if over and self._pending:
             for operation in self._pending:
                 if hopeless(operation) and not operation.future.done():
@@ -427,8 +437,9 @@ class Pipe:
                 missing.add(call.lane.script)
                 continue
             if isinstance(reply, NotNow):
-                call.refused()
+                call.refused(str(reply))
                 problem = problem or str(reply)
+                self._refused_since = self._refused_since or time.monotonic()
                 continue
             if isinstance(reply, Exception):
                 call.fail(partial(LayerUnavailable, f"{self.server.label} refused: {reply}"))
@@ -455,12 +466,12 @@ class Pipe:
             await greet_shards(self.process, self.server, self.wire)
         return problem
 
-    def _unavailable(self) -> Exception:
+    def _unavailable(self, refusal: str = "") -> Exception:
         if self.server.unfit:
             return ConfigurationError(self.server.unfit)
         return LayerUnavailable(
             f"{self.server.label} has been away for more than {self.process.options.retry_time:g} s "
-            f"({self.server.problem or 'no answer'}); the message was not confirmed."
+            f"({self.server.problem or refusal or 'no answer'}); the message was not confirmed."
         )
 
     # -- what goes out
