@@ -30,6 +30,7 @@ class Delivery:
         self.deliveries = ticket.deliveries
         self._layer = layer
         self._ticket = ticket
+        self._done = False
 
     def __repr__(self) -> str:
         return f"<Delivery {self.deliveries} of a message on {self.channel!r}>"
@@ -41,8 +42,9 @@ class Delivery:
 
         :raises LayerUnavailable: if the layer was closed before the server knew; the message is given again.
         """
-        if not self._ticket.settled:
+        if not self._done:
             await self._layer._run().run(lambda engine: finish(engine, self._ticket))
+            self._done = True
 
     async def failed(self, reason: str, *, again: bool = True) -> None:
         """Say that handling it failed: it is given again after 1, 2, 4 and 8 seconds, and is a dead letter after that.
@@ -53,7 +55,7 @@ class Delivery:
         :param again: ``False`` makes it a dead letter at once.
         :raises LayerUnavailable: as for ``done``.
         """
-        if not self._ticket.settled:
+        if not self._done and not self._ticket.settled:
             await self._layer._put_back(self._ticket, "failed" if again else "dead", reason)
 
 
