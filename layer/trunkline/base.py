@@ -30,7 +30,7 @@ from channels.layers import BaseChannelLayer
 from trunkline import errors, names
 from trunkline.codec import decode, encode, encode_json, records_for
 from trunkline.config import CommonOptions
-from trunkline.stats import Counters, LimitedLog, report_unreadable
+from trunkline.stats import Counters, LayerStatistics, LimitedLog, Statistics, report_unreadable
 
 logger = logging.getLogger("trunkline")
 
@@ -101,6 +101,8 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         """This layer object's identity in this process: 24 hexadecimal digits, another one after a fork."""
         pid = os.getpid()
         if pid != self._identity_pid:
+            if self._identity:
+                self.counters.clear()  # the parent counts what the parent did
             self._identity = secrets.token_hex(names.PROCESS_ID_LENGTH // 2)
             self._identity_pid = pid
         return self._identity
@@ -201,6 +203,31 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         """As ``group_send``, for a thread without an event loop: blocks until the message is sent.
 
         :raises RuntimeError: in a thread that runs an event loop.
+        """
+
+    @abstractmethod
+    async def global_statistics(self) -> Statistics:
+        """What was counted of all channels together, as ``asgi_redis`` had it and more.
+
+        Over Redis: of all processes, as of about a second ago. Over IPC: sent and the like of this process only.
+
+        :raises LayerUnavailable: if no server answers.
+        """
+
+    @abstractmethod
+    async def channel_statistics(self, channel: str) -> Statistics:
+        """The same of one channel. Process-specific channels are counted together by their prefix.
+
+        :param channel: a name, or ``"prefix!"``.
+        :raises TypeError: for an illegal name.
+        :raises LayerUnavailable: if a server doesn't answer.
+        """
+
+    @abstractmethod
+    async def statistics(self) -> LayerStatistics:
+        """Everything: the totals, each channel, process and server.
+
+        :raises LayerUnavailable: if no server answers.
         """
 
     @abstractmethod

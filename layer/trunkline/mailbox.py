@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from trunkline.names import Address, address_of
-from trunkline.stats import Counters
+from trunkline.stats import Counters, Tally
 
 Consumed = Callable[[str, object], None]  # channel, token
 
@@ -74,12 +74,13 @@ def fail_one(waiter: Waiter, error: Exception) -> None:
 class _Box:
     """One channel: its unread messages and who waits for them."""
 
-    __slots__ = ("capacity", "first", "groups", "head", "items", "last_receive", "name", "waiters")
+    __slots__ = ("capacity", "first", "groups", "head", "items", "last_receive", "name", "tally", "waiters")
 
-    def __init__(self, name: str, head: str, capacity: int, now: float) -> None:
+    def __init__(self, name: str, head: str, capacity: int, now: float, tally: Tally) -> None:
         self.name = name
         self.head = head
         self.capacity = capacity
+        self.tally = tally
         self.items: deque[Item] = deque()
         self.waiters: deque[Waiter] = deque()
         self.groups: set[str] = set()
@@ -148,7 +149,7 @@ class Mailbox:
                 return 0
             now = self._clock()
             if deadline <= now:
-                self._counters.expired += 1
+                self._counters.other.expired += 1
                 return 0
             item = Item(deadline, body, None)
             boxes = self._boxes
@@ -161,12 +162,12 @@ class Mailbox:
                 if len(box.items) >= box.capacity:
                     self._drop_expired(box, now)
                     if len(box.items) >= box.capacity:
+                        box.tally.dropped += 1
                         dropped += 1
                         continue
                 self._put(box, item)
             for channel in gone:
                 self._leave(group, channel)
-            self._counters.group_dropped += dropped
         return dropped
 
     def sweep(self) -> None:
@@ -324,7 +325,7 @@ class Mailbox:
 
     def _open(self, channel: str) -> _Box:
         address = address_of(channel) or Address(channel, None, "")
-        box = _Box(channel, address.head, self._capacity_of(channel), self._clock())
+        box = _Box(channel, address.head, self._capacity_of(channel), self._clock(), self._counters.of(channel))
         self._boxes[channel] = box
         return box
 
@@ -361,9 +362,9 @@ class Mailbox:
             if item.token is not None:
                 self._consumed(box.name, item.token)
             if item.deadline > now:
-                self._counters.received += 1
+                box.tally.received += 1
                 return item
-            self._counters.expired += 1
+            box.tally.expired += 1
         return None
 
     def _take_any(self, head: _Head) -> tuple[str, bytes] | None:
@@ -391,7 +392,7 @@ class Mailbox:
         dropped = False
         while box.items and box.items[0].deadline <= now:
             self._let_go(box, box.items.popleft())
-            self._counters.expired += 1
+            box.tally.expired += 1
             dropped = True
         return dropped
 

@@ -9,10 +9,17 @@ from typing import Any
 from trunkline.conformance.api import build_layer
 from trunkline.conformance.child import Link
 
+layers: list[Any] = []  # as Channels keeps them, until the process ends
+
+
+def _build(path: str, config: dict[str, Any]) -> Any:
+    layers.append(build_layer(path, config))
+    return layers[-1]
+
 
 def prefork(link: Link, path: str, config: dict[str, Any], channel: str, forks: int, sends: int) -> list[int]:
     """As Celery does: use the layer, fork, and send from the children; returns their exit codes."""
-    layer: Any = build_layer(path, config)
+    layer = _build(path, config)
     layer.send_sync(channel, {"client": "parent", "number": 0})
     children = []
     for fork in range(forks):
@@ -31,7 +38,7 @@ def prefork(link: Link, path: str, config: dict[str, Any], channel: str, forks: 
 
 def command(link: Link, path: str, config: dict[str, Any], channel: str, group: str, sends: int) -> None:
     """As a management command does: send, and end at once; its last thread isn't even joined."""
-    layer: Any = build_layer(path, config)
+    layer = _build(path, config)
 
     def some(client: str) -> None:
         for number in range(sends):

@@ -27,6 +27,7 @@ LAYER = {
     "ChannelFull",
     "MessageTooLarge",
     "channel_capacity",
+    "channel_statistics",
     "close",
     "common",
     "counters",
@@ -35,6 +36,7 @@ LAYER = {
     "expiry",
     "extensions",
     "flush",
+    "global_statistics",
     "group_add",
     "group_discard",
     "group_expiry",
@@ -49,6 +51,7 @@ LAYER = {
     "receive_named",
     "send",
     "send_sync",
+    "statistics",
     "warn_group_dropped",
 }
 AT_LEAST_ONCE = {"receive_reliably", "dead_letters", "requeue_dead_letters", "drop_dead_letters"}

@@ -45,7 +45,7 @@ class FanOut:
         box = self._boxes.get(channel)
         if box is None:
             if room <= 0:
-                self._counters.group_dropped += 1
+                self._counters.of(channel).dropped += 1
                 return False
             self._boxes[channel] = deque((item,))
             self._ready.setdefault(head_of(channel), {})[channel] = None
@@ -53,9 +53,9 @@ class FanOut:
         if len(box) >= room:
             while box and box[0].deadline <= now:
                 box.popleft()
-                self._counters.expired += 1
+                self._counters.of(channel).expired += 1
             if len(box) >= room:
-                self._counters.group_dropped += 1
+                self._counters.of(channel).dropped += 1
                 return False
         box.append(item)
         return True
@@ -86,7 +86,7 @@ class FanOut:
             if item.deadline > now:
                 body = item.body
             else:
-                self._counters.expired += 1
+                self._counters.of(channel).expired += 1
         if not box:
             self._close(channel)
         return body
@@ -113,7 +113,7 @@ class FanOut:
             stale.append(channel)
             while box and box[0].deadline <= now:
                 box.popleft()
-                self._counters.expired += 1
+                self._counters.of(channel).expired += 1
             if not box:
                 self._close(channel)
         return stale

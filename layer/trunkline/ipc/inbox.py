@@ -59,7 +59,7 @@ class Inbox:
                 if item.group == presence.FLUSHED:
                     self._fanout.clear()
                 elif item.deadline <= now:
-                    self._counters.expired += 1
+                    self._counters.other.expired += 1
                 elif (body := self._opened(GROUP, item.group, item.body)) is not None:
                     self._give(item._replace(body=body), members[item.group], unread, now)
 

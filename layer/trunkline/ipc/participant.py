@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from trunkline.codec import DIRECT, GROUP, Unreadable, records_for
 from trunkline.config import IPCOptions
 from trunkline.errors import LayerUnavailable
-from trunkline.ipc import environment, groups, presence, queues, upkeep
+from trunkline.ipc import environment, groups, presence, queues, statistics, upkeep
 from trunkline.ipc.doorbell import Doorbell
 from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.fanout import FanOut
@@ -118,6 +118,17 @@ class Participant:
             upkeep.drop_everything_expired(self.environment, now)
             return self._write(operation, *args)
 
+    def unread(self) -> list[tuple[str, int, float]]:
+        """What nobody has received yet, on the whole machine: name, messages, seconds since the first was sent."""
+        found: statistics.Unread = {}
+        position: bytes | None = b""
+        while position is not None:
+            position = self._write(statistics.unread, position, found)
+        now = now_ns()
+        return [
+            (name, count, max(0.0, (now + self._expiry - deadline) / 1e9)) for name, (count, deadline) in found.items()
+        ]
+
     # -- memberships
 
     def group_add(self, group: str, channel: str, lifetime: float) -> None:
@@ -154,7 +165,7 @@ class Participant:
                     waiter = self._pause(error, loop)
                 else:
                     if body is not None:
-                        self._counters.received += 1
+                        self._counters.of(channel).received += 1
                         return body
                     waiter = loop.create_future()
                     self._waiting.add(channel, waiter, first=first)
@@ -178,7 +189,7 @@ class Participant:
                     waiter = self._pause(error, loop)
                 else:
                     if found is not None:
-                        self._counters.received += 1
+                        self._counters.of(found[0]).received += 1
                         self._waiting.wake(head)  # there may be more
                         return found
                     waiter = loop.create_future()
@@ -200,7 +211,7 @@ class Participant:
                 if body is not None:
                     return body
             popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel), before)
-            self._counters.expired += popped.expired
+            self._counters.of(channel).expired += popped.expired
             if popped.body is None:
                 break
             if channel in self._waiting and (popped.unread or self._fanout.unread(channel)):
@@ -236,7 +247,7 @@ class Participant:
             channel = taken[0].name.decode("ascii")
             self._served[head] = taken[0].key
             self._heard[channel] = now
-            self._counters.expired += taken[1].expired
+            self._counters.of(channel).expired += taken[1].expired
             body = self._opened(DIRECT, channel, taken[1].body)
             if body is not None:
                 return channel, body

@@ -115,7 +115,7 @@ class ReliableReceiving(ChannelLayer):
                 runtime.process.skipped(error, f"channel {channel!r}")
                 await self._put_back(taken.ticket, "dead", f"it can't be read: {error}")
                 continue
-            self.counters.received += 1
+            self.counters.of(channel).received += 1
             return Delivery(self, taken.ticket, message)
 
     async def _put_back(self, ticket: Ticket, fate: Fate, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 from trunkline import names
@@ -12,6 +13,7 @@ from trunkline.config import ipc_options
 from trunkline.errors import ChannelFull
 from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.participant import Participant
+from trunkline.stats import LayerStatistics, Statistics, Tally, counted_name
 
 # Nanoseconds after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise.
 TURN = 2_000_000
@@ -66,12 +68,12 @@ class IPCChannelLayer(ChannelLayer):
         try:
             self._participant().send(channel, body)
         except ChannelFull:
-            self.counters.full += 1
+            self.counters.of(channel).full += 1
             raise
         except StoreFull as error:
-            self.counters.full += 1
+            self.counters.of(channel).full += 1
             raise ChannelFull(channel, self.get_capacity(channel), str(error)) from error
-        self.counters.sent += 1
+        self.counters.of(channel).sent += 1
 
     async def receive(self, channel: str) -> dict[str, Any]:
         address = self._address(channel)
@@ -127,8 +129,35 @@ class IPCChannelLayer(ChannelLayer):
         dropped = self._participant().group_send(group, body)
         self.counters.group_sent += 1
         if dropped:
-            self.counters.group_dropped += dropped
+            self.counters.other.dropped += dropped
             self.warn_group_dropped(group, dropped)
+
+    async def global_statistics(self) -> Statistics:
+        return (await self.statistics()).total
+
+    async def channel_statistics(self, channel: str) -> Statistics:
+        names.check_channel(channel, receive=True)
+        return (await self.statistics()).channels.get(counted_name(channel)) or Statistics()
+
+    async def statistics(self) -> LayerStatistics:
+        participant = self._participant()
+        waiting = {name: (count, age) for name, count, age in participant.unread()}
+        tallies = {name: tally for name, tally in self.counters.tallies.items() if any(tally.values())}
+        channels = {
+            name: _statistics(tallies.get(name, Tally()), waiting.get(name, (0, 0.0)))
+            for name in sorted({*tallies, *waiting})
+        }
+        pending, oldest = (
+            sum(count for count, _ in waiting.values()),
+            max((age for _, age in waiting.values()), default=0.0),
+        )
+        total = replace(
+            _statistics(self.counters.total(), (pending, oldest)),
+            messages_count=self.counters.sent + self.counters.group_sent,
+            group_messages_count=self.counters.group_sent,
+            unreadable_count=self.counters.unreadable,
+        )
+        return LayerStatistics(total, channels, (), (), counted=False)
 
     async def flush(self) -> None:
         self._participant().flush()
@@ -179,3 +208,15 @@ class IPCChannelLayer(ChannelLayer):
         except ConnectionError:  # whoever called finds out by itself
             pass
         return True
+
+
+def _statistics(tally: Tally, waiting: tuple[int, float]) -> Statistics:
+    return Statistics(
+        messages_count=tally.sent,
+        messages_pending=waiting[0],
+        messages_max_age=round(waiting[1], 3),
+        channel_full_count=tally.full,
+        received_count=tally.received,
+        group_dropped_count=tally.dropped,
+        expired_count=tally.expired,
+    )

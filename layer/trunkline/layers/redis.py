@@ -17,6 +17,8 @@ from trunkline.redis.engine import Engine
 from trunkline.redis.flush import flush
 from trunkline.redis.process import Process
 from trunkline.redis.runtime import Runtime
+from trunkline.redis.statistics import read_channel, read_layer
+from trunkline.stats import LayerStatistics, Statistics
 
 _inherited: list[Runtime] = []  # of a parent process: kept, so that nothing of theirs is finalized in a child
 _making = threading.Lock()
@@ -83,16 +85,23 @@ class RedisChannelLayer(ReliableReceiving):
             await self._send(engine, channel, body)
         else:
             await runtime.send(lambda reactor: self._send(reactor, channel, body))
-        self.counters.sent += 1
 
     def send_sync(self, channel: str, message: dict[str, Any]) -> None:
         refuse_event_loop("send")
         names.check_channel(channel)
         body = self.encode(message)
         self._run().send_sync(lambda reactor: self._send(reactor, channel, body))
-        self.counters.sent += 1
 
     async def _send(self, engine: Engine, channel: str, body: bytes) -> None:
+        tally = self.counters.of(channel)
+        try:
+            await self._carry(engine, channel, body)
+        except ChannelFull:
+            tally.full += 1
+            raise
+        tally.sent += 1
+
+    async def _carry(self, engine: Engine, channel: str, body: bytes) -> None:
         address = names.address_of(channel)
         if address is None or address.process is None:
             await engine.send_queue(channel, body)
@@ -176,18 +185,31 @@ class RedisChannelLayer(ReliableReceiving):
 
     async def _group_send(self, engine: Engine, group: str, body: bytes) -> None:
         dropped, foreign = await self._run().groups.send(engine, group, body)
+        self.counters.other.dropped += dropped
         errors: list[BaseException] = []
         if foreign:
-            sends = (self._send(engine, channel, body) for channel in foreign)
+            sends = (self._carry(engine, channel, body) for channel in foreign)
             results = await asyncio.gather(*sends, return_exceptions=True)
             errors = [result for result in results if isinstance(result, BaseException)]
-            dropped += sum(isinstance(error, ChannelFull) for error in errors)
+        for error in errors:
+            if isinstance(error, ChannelFull):
+                self.counters.of(error.channel).dropped += 1
+                dropped += 1
         if dropped:
-            self.counters.group_dropped += dropped
             self.warn_group_dropped(group, dropped)
         for error in errors:
             if not isinstance(error, ChannelFull):
                 raise error
+
+    async def global_statistics(self) -> Statistics:
+        return (await read_layer(self._run().process)).total
+
+    async def channel_statistics(self, channel: str) -> Statistics:
+        names.check_channel(channel, receive=True)
+        return await read_channel(self._run().process, channel)
+
+    async def statistics(self) -> LayerStatistics:
+        return await read_layer(self._run().process)
 
     async def flush(self) -> None:
         runtime = self._run()

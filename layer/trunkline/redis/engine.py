@@ -105,7 +105,6 @@ class Engine:
         record = process.records.pack(DIRECT, channel, body)
         letter = await pipe.add(lane, (channel, capacity, record), len(record))
         if letter != "k":
-            process.counters.full += 1
             if letter == "f":
                 raise ChannelFull(channel, capacity)
             raise ChannelFull(
@@ -160,7 +159,6 @@ class Engine:
             raise LayerUnavailable(
                 f"The servers that hold channel {channel!r}, whose capacity is {capacity}, are away; it was not sent."
             )
-        process.counters.full += 1
         raise ChannelFull(channel, capacity)
 
     def acknowledge(self, urgent: bool) -> None:

@@ -9,6 +9,7 @@ from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import greet, greet_shards, load_scripts, mark_away
 from trunkline.redis.process import Process, Server
 from trunkline.redis.replies import Arg, NotNow, ServerAway
+from trunkline.redis.reporting import Reporter
 from trunkline.redis.scripts import script
 
 LEAVE_WITHIN = 1.0  # seconds to say goodbye; who did not will be taken for dead
@@ -28,6 +29,7 @@ class Heart:
         self._check = check
         self._acknowledge = acknowledge
         self._wires = [Wire(server.target) for server in process.servers]
+        self._reporter = Reporter(process)
 
     async def run(self) -> None:
         """Beat for ever."""
@@ -47,15 +49,14 @@ class Heart:
             await asyncio.wait(beats)
 
     async def end(self) -> None:
-        """After the last beat: leave what others know of this process, and close the connections."""
+        """After the last beat: report, leave what others know of this process, and close the connections."""
         try:
-            if self._process.present:
-                servers = zip(self._process.servers, self._wires, strict=True)
-                leaving = [asyncio.ensure_future(self._leave(server, wire)) for server, wire in servers]
-                await asyncio.wait(leaving, timeout=LEAVE_WITHIN)
-                for task in leaving:
-                    task.cancel()
-                await asyncio.wait(leaving)
+            servers = zip(self._process.servers, self._wires, strict=True)
+            leaving = [asyncio.ensure_future(self._leave(server, wire)) for server, wire in servers]
+            await asyncio.wait(leaving, timeout=LEAVE_WITHIN)
+            for task in leaving:
+                task.cancel()
+            await asyncio.wait(leaving)
         finally:
             for wire in self._wires:
                 await wire.close()
@@ -65,8 +66,11 @@ class Heart:
         if server.away_since is not None:
             return  # it will take us for dead
         try:
-            if not wire.connected:  # the last beat was interrupted
-                await wire.connect()
+            if not wire.connected and (self._process.present or self._reporter.wanted(server)):
+                await wire.connect()  # the last beat was interrupted
+            await self._reporter.report(server, wire, last=True)
+            if not self._process.present:
+                return
             commands: list[list[Arg]] = [
                 [b"EVALSHA", bye, 2, keys.key(shard, "procs"), keys.canary(shard), ident]
                 for shard in self._process.ring.owned[server.position]
@@ -83,6 +87,7 @@ class Heart:
                     await greet_shards(self._process, server, wire)
                 else:
                     await greet(self._process, server, wire)
+                await self._reporter.report(server, wire)
             except (ServerAway, NotNow) as error:
                 mark_away(server, str(error))
                 await wire.close()  # its name may lead to another server now

@@ -109,6 +109,7 @@ class Queue:
         self.lock = asyncio.Lock()
         self.returning: dict[int, set[concurrent.futures.Future[None]]] = {}
         self._process = process
+        self._tally = process.counters.of(channel)
         self._give_back = give_back
 
     async def returned(self, position: int) -> None:
@@ -157,9 +158,9 @@ class Queue:
                         self._process.skipped(error, f"channel {self.channel!r}")
                         continue
                     if item.server.local(record.deadline) > time.monotonic():
-                        self._process.counters.received += 1
+                        self._tally.received += 1
                         return record.body
-                    self._process.counters.expired += 1
+                    self._tally.expired += 1
                 waiter: Waiter = asyncio.get_running_loop().create_future()
                 self.waiters.append(waiter)
                 want(self)
@@ -357,7 +358,7 @@ async def ask_take(process: Process, wire: Wire, take: Take) -> tuple[bool, list
         elif isinstance(reply, Exception):
             raise NotNow(str(reply))
         elif reply[0] == b"OK":
-            process.counters.expired += int(reply[1])
+            process.counters.of(take.channel).expired += int(reply[1])
             return bool(reply[2]), take.items(process, reply[3:])
         elif reply[0] == b"EPOCH":
             if not reply[1] or not process.adopt(take.shard, reply[1].decode()):

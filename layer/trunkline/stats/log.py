@@ -1,39 +1,13 @@
-"""What a layer counts about itself, and warnings that are not allowed to flood a log."""
+"""Warnings that are not allowed to flood a log."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from trunkline.stats.counters import Counters
 
 WARN_EVERY = 10.0  # seconds between two warnings of one kind: visible, and never a flood
-
-
-@dataclass
-class Counters:
-    """Totals of one layer object in one process since it was first used.
-
-    :ivar sent: messages accepted by ``send``.
-    :ivar group_sent: messages accepted by ``group_send``.
-    :ivar received: messages returned by ``receive``.
-    :ivar full: sends refused with ``ChannelFull``.
-    :ivar group_dropped: deliveries to one member that was full, or to an inbox that was.
-    :ivar expired: messages whose expiry had passed before anybody received them.
-    :ivar garbage: records that could not be understood and were skipped.
-    :ivar unknown_version: records of a newer release's version, skipped.
-    :ivar undecryptable: records that the keys of this process don't open, or that are in the clear where it has keys,
-        skipped.
-    """
-
-    sent: int = 0
-    group_sent: int = 0
-    received: int = 0
-    full: int = 0
-    group_dropped: int = 0
-    expired: int = 0
-    garbage: int = 0
-    unknown_version: int = 0
-    undecryptable: int = 0
 
 
 def report_unreadable(counters: Counters, warn: LimitedLog, error: ValueError, place: str) -> None:
