@@ -25,7 +25,12 @@ DEADLINE_S = 40.0  # an interpreter that starts on a busy machine, and servers t
 
 @pytest.fixture
 def config(shared_redis: list[RedisServer]) -> dict[str, Any]:
-    return {"hosts": [server.url for server in shared_redis[:2]], "prefix": uuid.uuid4().hex, "expiry": 1}
+    return {
+        "hosts": [server.url for server in shared_redis[:2]],
+        "prefix": uuid.uuid4().hex,
+        "expiry": 1,
+        "symmetric_encryption_keys": ["the first key of this test, long enough"],
+    }
 
 
 def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -76,6 +81,9 @@ async def test_letters_are_listed_shown_requeued_and_dropped(config: dict[str, A
         assert '"password": "geheim"' in shown.stdout
         assert "100000 bytes: 00 00" in shown.stdout
         assert len(shown.stdout) < 2000
+        other_key = {**config, "symmetric_encryption_keys": ["another key, which is long enough as well"]}
+        sealed = await ask(other_key, "show", first)
+        assert (sealed.returncode, sealed.stdout.splitlines()[-1]) == (0, "message: can't be read")
 
         requeued = await ask(config, "requeue", first, "0.1-1")
         assert requeued.returncode == 1

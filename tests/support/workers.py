@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import sys
 import time
@@ -132,3 +133,27 @@ async def lose_a_connection_and_fork(link: Link, path: str, config: dict[str, An
     wrong = os.read(reading, 65536).rstrip(b"\0").decode().splitlines()
     await layer.close()
     return wrong
+
+
+async def hold_one(link: Link, path: str, config: dict[str, Any], channel: str) -> None:
+    """Do what each line says: receive a message at least once and tell its number and count, say what became of it, or
+    block the event loop for so many seconds."""
+    layer = build_layer(path, config)
+    link.tell("ready")
+    delivery: Any = None
+    lines = await link.lines()
+    while line := await lines.readline():
+        order = json.loads(line)
+        if order == "receive":
+            delivery = await layer.receive_reliably(channel)
+            link.tell([delivery.message["number"], delivery.deliveries])
+        elif order == "done":
+            await delivery.done()
+            link.tell("told")
+        elif order == "failed":
+            await delivery.failed("as told")
+            link.tell("told")
+        else:
+            time.sleep(order)  # noqa: ASYNC251 - a loop that is blocked is what this is about
+            link.tell("slept")
+    await layer.close()
