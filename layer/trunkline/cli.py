@@ -12,7 +12,7 @@ from trunkline import __version__
 from trunkline.config import LAYERS, IPCOptions, RedisOptions, ipc_options, redis_options
 from trunkline.env import channel_layers_from_env
 from trunkline.errors import ConfigurationError
-from trunkline.ops import dead_letters
+from trunkline.ops import dead_letters, statistics
 from trunkline.serve.commands import daphne, migrate, worker
 from trunkline.serve.health import daphne_problem, worker_problem
 
@@ -52,11 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Exits with 0 when the process is well, else with 1 and one sentence; for checks and probes.",
     )
     health.add_argument("process", choices=("daphne", "worker"))
+    statistics.add_arguments(commands)
     dead_letters.add_arguments(commands)
     given = parser.parse_args(arguments)
     try:
         if given.command == "dead-letters":
             return dead_letters.run(given, os.environ)
+        if given.command == "stats":
+            return statistics.run(given, os.environ)
         return _run(given.command, getattr(given, "process", ""))
     except ConfigurationError as exc:
         print(f"trunkline: {exc}", file=sys.stderr)

@@ -168,7 +168,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # What a CONFIG written for asgi_redis, asgi_ipc or channels_redis may hold besides.
     *_legacy("noted", "random_prefix_length", "messages are numbered and need no random prefix to be told apart"),
-    *_legacy("later", "stats_prefix", "statistics are not kept yet"),
+    *_legacy("noted", "stats_prefix", "statistics lie under 'prefix', as everything does"),
     *_legacy("later", "wait_replicas", "sends do not wait for replicas yet", _REDIS),
     *_legacy(
         "later",

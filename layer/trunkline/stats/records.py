@@ -46,7 +46,7 @@ class ProcessStatistics:
     :ivar pid: number of the process there.
     :ivar program: the file that was started, without its folder and arguments.
     :ivar age: seconds since the layer was first used.
-    :ivar reported: seconds since it reported last; about 1 while there is traffic, and up to 5 without.
+    :ivar reported: seconds since it reported last; about 1 while there is traffic, and up to 6 without.
     :ivar messages_count_per_second: messages sent per second, between its last two reports.
     :ivar unread: messages that it holds in memory for its own channels.
     """
