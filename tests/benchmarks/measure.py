@@ -7,7 +7,8 @@ import json
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,31 @@ class Measurement:
 
     :ivar values: by the keys of the row's tables; empty when it failed.
     :ivar failure: one sentence, or empty.
+    :ivar seconds: that the whole measurement took.
     """
 
     sent: int
     received: int
     values: Mapping[str, float]
     failure: str
+    seconds: float = 0.0
 
 
-async def measure(row: Row, target: Target, load: Load) -> Measurement:
-    """Run it; a layer that fails is a measurement too, never an exception."""
+Tool = Callable[[str], list[str]]  # what to run a role's process under: the beginning of its command
+
+
+async def measure(
+    row: Row, target: Target, load: Load, tool: Tool | None = None, deadline: float = DEADLINE_S
+) -> Measurement:
+    """Run it; a layer that fails is a measurement too, never an exception.
+
+    :param deadline: seconds.
+    """
+    begun = time.monotonic()
+    return replace(await _measure(row, target, load, tool, deadline), seconds=round(time.monotonic() - begun, 3))
+
+
+async def _measure(row: Row, target: Target, load: Load, tool: Tool | None, deadline: float) -> Measurement:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="trunkline-bench-", dir=memory if memory.is_dir() else None) as directory:
         config = target.config(load.redis_url, directory)
@@ -45,12 +61,13 @@ async def measure(row: Row, target: Target, load: Load) -> Measurement:
         children: list[asyncio.subprocess.Process] = []
         try:
             for role, end in zip(row.roles_of(target), ends, strict=True):
-                children.append(await _start({**job, "role": role, "descriptor": end.fileno()}, end))
+                before = tool(role) if tool else []
+                children.append(await _start(before, {**job, "role": role, "descriptor": end.fileno()}, end))
             for end in ends:
                 end.close()
-            results = await asyncio.wait_for(asyncio.gather(*map(_result, children)), DEADLINE_S)
+            results = await asyncio.wait_for(asyncio.gather(*map(_result, children)), deadline)
         except asyncio.TimeoutError:
-            return Measurement(0, 0, {}, f"not finished after {DEADLINE_S:g} s")
+            return Measurement(0, 0, {}, f"not finished after {deadline:g} s")
         except _ChildFailed as error:
             return Measurement(0, 0, {}, str(error))
         finally:
@@ -67,8 +84,9 @@ class _ChildFailed(Exception):
     """A process ended without a result; the message is the last line that it wrote."""
 
 
-async def _start(job: dict[str, Any], end: socket.socket) -> asyncio.subprocess.Process:
+async def _start(before: list[str], job: dict[str, Any], end: socket.socket) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
+        *before,
         sys.executable,
         "-m",
         "benchmarks.child",
@@ -83,10 +101,11 @@ async def _start(job: dict[str, Any], end: socket.socket) -> asyncio.subprocess.
 
 async def _result(child: asyncio.subprocess.Process) -> dict[str, Any]:
     output, errors = await child.communicate()
-    if child.returncode or not output:
+    told = [line for line in output.splitlines() if line.startswith(b"{")]  # a tool may write there, too
+    if child.returncode or not told:
         lines = errors.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise _ChildFailed(f"a process ended with {child.returncode}: {lines[-1]}")
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    result: dict[str, Any] = json.loads(told[-1])
     return result
 
 

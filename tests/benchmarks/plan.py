@@ -25,12 +25,14 @@ class Way:
 class Table:
     """One table of figures.
 
+    :ivar short: its title in the chart; empty where it isn't shown there.
     :ivar better: whether more or less of ``unit`` is better.
     :ivar ways: all of them are compared with the references' first way.
     :ivar columns: headings where a way has several values; ratios are those of the last.
     """
 
     title: str
+    short: str
     unit: str
     better: Literal["more", "less"]
     ways: tuple[Way, ...] = (Way(("rate",)),)
@@ -48,6 +50,7 @@ class Row:
 
     :ivar messages: sends (or joins) of a target with weight 1.
     :ivar most_weight: the most of a target's weight that counts here.
+    :ivar seconds: of one measurement, roughly; the mean of all layers.
     :ivar bare: whether there is a bare loop for it.
     """
 
@@ -55,6 +58,7 @@ class Row:
     roles: tuple[str, str]
     messages: int
     most_weight: int
+    seconds: float
     tables: tuple[Table, ...]
     bare: bool = False
 
@@ -69,34 +73,44 @@ class Row:
         return self.messages * min(target.weight, self.most_weight)
 
 
-def _join_tables(where: str) -> tuple[Table, ...]:
-    in_flight = f"{SENDS_IN_FLIGHT} in flight, each awaited"
-    return (
-        Table(f"Joins: {JOINED:,} channels of a process into {where}, {in_flight}", "joins/s", "more", _way("joins")),
-        Table(f"Leaves: the same channels out of {where}", "leaves/s", "more", _way("leaves")),
-    )
-
-
 def _way(*keys: str) -> tuple[Way, ...]:
     return (Way(keys),)
 
 
-def _growth(title: str, unit: str, key: str, digits: int) -> Table:
+def _joins(name: str, roles: tuple[str, str], most_weight: int, seconds: float, where: str, short: str) -> Row:
+    in_flight = f"{SENDS_IN_FLIGHT} in flight, each awaited"
+    joins = f"Joins: {JOINED:,} channels of a process into {where}, {in_flight}"
+    leaves = f"Leaves: the same channels out of {where}, {in_flight}"
+    return Row(
+        name,
+        roles,
+        JOINED,
+        most_weight,
+        seconds,
+        (
+            Table(joins, f"joins, {short}", "joins/s", "more", _way("joins")),
+            Table(leaves, f"leaves, {short}", "leaves/s", "more", _way("leaves")),
+        ),
+    )
+
+
+def _growth(title: str, short: str, unit: str, key: str, digits: int) -> Table:
     keys = _way(*(f"{key}_{size}" for size in SIZES))
-    return Table(f"Group send as members of one process grow: {title}", unit, "less", keys, _SIZES, digits)
+    columns = tuple(f"{size:,}" for size in SIZES)
+    return Table(f"Group send as members of one process grow: {title}", short, unit, "less", keys, columns, digits)
 
-
-_SIZES = tuple(f"{size:,}" for size in SIZES)
 
 ROWS = (
     Row(
         "queue",
         ("queue_sender", "queue_receiver"),
-        1_500,
-        30,
-        (
+        messages=1_500,
+        most_weight=30,
+        seconds=2.5,
+        tables=(
             Table(
                 f"Queue: normal channel, {SENDS_IN_FLIGHT} sends in flight, {QUEUE_RECEIVERS} receivers",
+                "queue",
                 "messages/s",
                 "more",
             ),
@@ -106,19 +120,30 @@ ROWS = (
     Row(
         "latency",
         ("asker_one", "answerer_one"),
-        400,
-        1,
-        (Table("Request and answer: process-specific channels, 1 in flight, median", "µs", "less", _way("median")),),
+        messages=400,
+        most_weight=1,
+        seconds=2.0,
+        tables=(
+            Table(
+                "Request and answer: process-specific channels, 1 in flight, median",
+                "answer, 1 in flight (time)",
+                "µs",
+                "less",
+                _way("median"),
+            ),
+        ),
         bare=True,
     ),
     Row(
         "answers",
         ("asker", "answerer"),
-        768,
-        30,
-        (
+        messages=768,
+        most_weight=30,
+        seconds=3.0,
+        tables=(
             Table(
                 f"Request and answer: process-specific channels, {SENDS_IN_FLIGHT} in flight",
+                f"answers, {SENDS_IN_FLIGHT} in flight",
                 "answers/s",
                 "more",
             ),
@@ -128,21 +153,31 @@ ROWS = (
     Row(
         "groups",
         ("group_sender", "group_member"),
-        20,
-        30,
-        (Table(f"Group fan-out: 2 processes with {MEMBERS} members each", "deliveries/s", "more"),),
+        messages=20,
+        most_weight=30,
+        seconds=3.5,
+        tables=(
+            Table(
+                f"Group fan-out: 2 processes with {MEMBERS} members each",
+                f"group fan-out, 2 x {MEMBERS} members",
+                "deliveries/s",
+                "more",
+            ),
+        ),
         bare=True,
     ),
-    Row("joins", ("joiner_one_group", "prover_one_group"), JOINED, 10, _join_tables("one group")),
-    Row("distinct", ("joiner_distinct", "prover_distinct"), JOINED, 3, _join_tables(f"{JOINED:,} groups")),
+    _joins("joins", ("joiner_one_group", "prover_one_group"), 10, 3.0, "one group", "one group"),
+    _joins("distinct", ("joiner_distinct", "prover_distinct"), 3, 4.5, f"{JOINED:,} groups", f"{JOINED:,} groups"),
     Row(
         "threads",
         ("thread_sender", "thread_member"),
-        150,
-        10,
-        (
+        messages=150,
+        most_weight=10,
+        seconds=3.5,
+        tables=(
             Table(
                 "Group sends from a plain thread, one after the other (ratios: to the reference's async_to_sync)",
+                "group send from a thread",
                 "sends/s",
                 "more",
                 (Way(("async_to_sync",), "async_to_sync"), Way(("own",), "group_send_sync")),
@@ -152,13 +187,14 @@ ROWS = (
     Row(
         "members",
         ("growing_sender", "growing_member"),
-        3,
-        5,
-        (
-            _growth("until it is awaited", "ms", "awaited", 2),
-            _growth("until the last delivery", "ms", "delivered", 2),
-            _growth("Redis' own work for one", "µs", "server", 0),
-            _growth("Redis' commands for one", "commands", "commands", 0),
+        messages=3,
+        most_weight=5,
+        seconds=8.0,
+        tables=(
+            _growth("until it is awaited", "send to 10,000 members, awaited", "ms", "awaited", 2),
+            _growth("until the last delivery", "send to 10,000 members, delivered", "ms", "delivered", 2),
+            _growth("Redis' own work for one", "send to 10,000 members, Redis' work", "µs", "server", 0),
+            _growth("Redis' commands for one", "", "commands", "commands", 0),
         ),
     ),
 )

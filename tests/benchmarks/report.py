@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.measure import Measurement
 from benchmarks.plan import Row, Table, Way
-from benchmarks.targets import REFERENCES, Target
+from benchmarks.targets import BARE, REFERENCES, Target
 
 Results = Mapping[tuple[str, str], Sequence[Measurement]]  # by row and layer, one for each round
 
@@ -26,7 +26,7 @@ def _table(row: Row, table: Table, targets: Sequence[Target], results: Results, 
     width = max(map(len, titles.values()))
     against = [*REFERENCES, *(target.name for target in targets if target.bare)]
     headings = [*(table.columns or ("median", "lowest", "highest")), *(("sent", "received") if counts else ())]
-    headings += [f"x {reference}" for reference in against]
+    headings += [f"x {other}" for other in against]
     yield f"  {'layer':<{width}}" + "".join(f"{heading:>11}" for heading in headings)
     for target in targets:
         runs = results[row.name, target.name]
@@ -38,7 +38,7 @@ def _table(row: Row, table: Table, targets: Sequence[Target], results: Results, 
             cells = _figures(table, way, runs)
             if cells:
                 cells += [f"{sum(run.sent for run in runs):,}", f"{sum(run.received for run in runs):,}"] * counts
-                cells += [ratio(row, table, way, target, reference, results) for reference in against]
+                cells += [ratio(row, table, way, target, other, results) for other in against]
                 yield f"  {titles[target, way]:<{width}}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
 
 
@@ -56,21 +56,28 @@ def _figures(table: Table, way: Way, runs: Sequence[Measurement]) -> list[str]:
     return [f"{figure:,.{table.digits}f}" for figure in figures]
 
 
-def ratio(row: Row, table: Table, way: Way, target: Target, reference: str, results: Results) -> str:
+def compared_with(row: Row, target: Target) -> tuple[str, ...]:
+    """What a target's ratios are to: ours to all others, a bare loop to the references."""
+    if target.name in REFERENCES:
+        return ()
+    return REFERENCES if target.bare or not row.bare else (*REFERENCES, *BARE)
+
+
+def ratio(row: Row, table: Table, way: Way, target: Target, other: str, results: Results) -> str:
     """As ``speedup``, for the table; empty where the two are not compared."""
-    if target.name in REFERENCES or (target.bare and reference not in REFERENCES):
+    if other not in compared_with(row, target):
         return ""
-    factor = speedup(row, table, way, target.name, reference, results)
+    factor = speedup(row, table, way, target.name, other, results)
     return "-" if factor is None else f"{factor:.2f}" if factor < 10 else f"{factor:.1f}"
 
 
-def speedup(row: Row, table: Table, way: Way, target: str, reference: str, results: Results) -> float | None:
-    """Median of the ratios of the rounds in which both were measured, in the last column."""
+def speedup(row: Row, table: Table, way: Way, target: str, other: str, results: Results) -> float | None:
+    """Median of the ratios of the rounds in which both were measured, in the last column, to the other's first way."""
     ours, theirs = way.keys[-1], table.ways[0].keys[-1]
-    pairs = zip(results[row.name, target], results.get((row.name, reference), []), strict=False)
+    pairs = zip(results[row.name, target], results.get((row.name, other), []), strict=False)
     factors = [
-        table.speedup(mine.values[ours], other.values[theirs])
-        for mine, other in pairs
-        if ours in mine.values and theirs in other.values
+        table.speedup(mine.values[ours], its.values[theirs])
+        for mine, its in pairs
+        if mine.values.get(ours, 0) > 0 and its.values.get(theirs, 0) > 0
     ]
     return statistics.median(factors) if factors else None
