@@ -1,7 +1,7 @@
 """What a channel layer has to do, as plain data: which messages each channel holds and who is in which group.
 
-Where the contract leaves it open whether a message arrives (a group's message at a member that is just reaching its
-capacity), the message is optional: it may come, in its order, or be missing.
+Where the contract leaves it open whether a message arrives (a group's message at a member whose direct and group
+messages together reach its capacity), the message is optional: it may come, in its order, or be missing.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ class Channel:
     def put(self, path: Path, number: int, *, optional: bool = False) -> None:
         self.unread[path].append(Sent(number, optional))
 
+    def doubt_groups(self) -> None:
+        """The groups' messages may come or not."""
+        for (_, group), messages in self.unread.items():
+            if group:
+                messages[:] = [Sent(sent.number, True) for sent in messages]
+
     def take(self, path: Path, number: int) -> None:
         """A message was received.
 
@@ -75,8 +81,11 @@ class Model:
         return self._numbers
 
     def send(self, channel: str, sender: str, number: int) -> None:
-        """A direct send was accepted."""
-        self.channels[channel].put((sender, ""), number)
+        """A direct send was accepted; a group's message that is still on its way may now find the channel full."""
+        held = self.channels[channel]
+        held.put((sender, ""), number)
+        if held.count() > self.capacity:
+            held.doubt_groups()
 
     def must_refuse(self, channel: str) -> bool:
         """Whether a direct send has to be refused now."""
