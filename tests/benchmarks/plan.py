@@ -106,7 +106,7 @@ ROWS = (
         ("queue_sender", "queue_receiver"),
         messages=1_500,
         most_weight=30,
-        seconds=2.5,
+        seconds=2.2,
         tables=(
             Table(
                 f"Queue: normal channel, {SENDS_IN_FLIGHT} sends in flight, {QUEUE_RECEIVERS} receivers",
@@ -122,7 +122,7 @@ ROWS = (
         ("asker_one", "answerer_one"),
         messages=400,
         most_weight=1,
-        seconds=2.0,
+        seconds=1.7,
         tables=(
             Table(
                 "Request and answer: process-specific channels, 1 in flight, median",
@@ -139,7 +139,7 @@ ROWS = (
         ("asker", "answerer"),
         messages=768,
         most_weight=30,
-        seconds=3.0,
+        seconds=3.2,
         tables=(
             Table(
                 f"Request and answer: process-specific channels, {SENDS_IN_FLIGHT} in flight",
@@ -155,7 +155,7 @@ ROWS = (
         ("group_sender", "group_member"),
         messages=20,
         most_weight=30,
-        seconds=3.5,
+        seconds=2.0,
         tables=(
             Table(
                 f"Group fan-out: 2 processes with {MEMBERS} members each",
@@ -166,14 +166,14 @@ ROWS = (
         ),
         bare=True,
     ),
-    _joins("joins", ("joiner_one_group", "prover_one_group"), 10, 3.0, "one group", "one group"),
-    _joins("distinct", ("joiner_distinct", "prover_distinct"), 3, 4.5, f"{JOINED:,} groups", f"{JOINED:,} groups"),
+    _joins("joins", ("joiner_one_group", "prover_one_group"), 10, 1.5, "one group", "one group"),
+    _joins("distinct", ("joiner_distinct", "prover_distinct"), 3, 2.8, f"{JOINED:,} groups", f"{JOINED:,} groups"),
     Row(
         "threads",
         ("thread_sender", "thread_member"),
         messages=150,
         most_weight=10,
-        seconds=3.5,
+        seconds=1.8,
         tables=(
             Table(
                 "Group sends from a plain thread, one after the other (ratios: to the reference's async_to_sync)",
@@ -187,9 +187,9 @@ ROWS = (
     Row(
         "members",
         ("growing_sender", "growing_member"),
-        messages=3,
+        messages=2,
         most_weight=5,
-        seconds=8.0,
+        seconds=7.0,
         tables=(
             _growth("until it is awaited", "send to 10,000 members, awaited", "ms", "awaited", 2),
             _growth("until the last delivery", "send to 10,000 members, delivered", "ms", "delivered", 2),

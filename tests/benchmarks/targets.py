@@ -58,7 +58,7 @@ TARGETS = (
     Target("core", "channels_redis.core.RedisChannelLayer", 1),
     Target("pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", 5),
     Target("redis-py", "benchmarks.bare.over_redis_py", 10, "bare loop over redis-py"),
-    Target("hiredis", "benchmarks.bare.over_hiredis", 30, "bare loop over hiredis"),
+    Target("hiredis", "benchmarks.bare.over_hiredis", 15, "bare loop over hiredis"),
 )
 OURS = ("redis", "ipc")
 REFERENCES = ("core", "pubsub")
