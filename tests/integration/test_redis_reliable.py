@@ -135,11 +135,14 @@ async def test_dead_letters_are_requeued_and_dropped(new_layer: NewLayer, quick:
     assert (delivery.message, delivery.deliveries) == (numbered(1), 1)
 
 
-async def test_closing_gives_back_what_is_not_done(new_layer: NewLayer) -> None:
+async def test_closing_gives_back_what_is_not_done(new_layer: NewLayer, shared_redis: list[RedisServer]) -> None:
     sender, first, second = new_layer(), new_layer(), new_layer()
     await sender.send("jobs", numbered(0))
     kept = await take(first)
     await first.close()
+    with shared_redis[0].client() as client:
+        [again] = client.scan_iter(match=f"tl1:{first.prefix}:*:again:jobs", count=1000)
+        assert client.zcard(again) == 1
     delivery = await take(second)
     assert (delivery.message, delivery.deliveries) == (numbered(0), 2)
     await kept.failed("too late")  # it is another's now
@@ -179,30 +182,57 @@ async def test_an_event_loop_that_ends_without_a_word_loses_nothing(new_layer: N
 
 
 async def test_cancelled_receives_lose_nothing_and_do_not_count(new_layer: NewLayer) -> None:
-    sender, layers, chance = new_layer(), [new_layer(), new_layer()], random.Random(5)
+    sender, last, layers, chance = new_layer(), new_layer(), [new_layer(), new_layer()], random.Random(5)
     seen: dict[int, list[int]] = {}
+    over = False
 
     async def read(layer: RedisChannelLayer) -> None:
-        while True:
+        while not over:
             receiving = asyncio.ensure_future(layer.receive_reliably("jobs"))
             await asyncio.wait({receiving}, timeout=chance.choice((0.0, 0.001, 0.005, 1.0)))
             receiving.cancel()
             await asyncio.wait({receiving})
             if not receiving.cancelled():
-                delivery = receiving.result()
-                seen.setdefault(delivery.message["number"], []).append(delivery.deliveries)
-                await delivery.done()
+                await note(receiving.result())
+
+    async def note(delivery: Delivery) -> None:
+        seen.setdefault(delivery.message["number"], []).append(delivery.deliveries)
+        await delivery.done()
 
     async with Tasks() as tasks:
-        for layer in layers * 3:
-            tasks.start(read(layer))
+        reading = [tasks.start(read(layer)) for layer in layers * 3]
         for number in range(500):
             await sender.send("jobs", numbered(number))
         end = time.monotonic() + 20
-        while len(seen) < 500 and time.monotonic() < end:
-            await asyncio.sleep(0.02)
+        while len(seen) < 300 and time.monotonic() < end:
+            await asyncio.sleep(0.001)
+        over = True
+        await asyncio.wait(reading, timeout=10)
+        while len(seen) < 500:  # what those had taken and did not receive, others get
+            await note(await take(last, deadline_s=5))
     assert sorted(seen) == list(range(500))
     assert {tuple(counts) for counts in seen.values()} == {(1,)}
+
+
+async def test_a_receive_cancelled_at_the_moment_when_its_message_came_gives_it_to_another(
+    new_layer: NewLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = new_layer(), new_layer()
+    receiving = asyncio.ensure_future(first.receive_reliably("jobs"))
+    hand_out = reliable.HoldQueue.put
+
+    def cancel_too(queue: reliable.HoldQueue, taken: list[Any]) -> None:
+        hand_out(queue, taken)
+        if taken:
+            receiving.cancel()
+
+    monkeypatch.setattr(reliable.HoldQueue, "put", cancel_too)
+    await second.send("jobs", numbered(0))
+    await asyncio.wait({receiving}, timeout=10)
+    assert receiving.cancelled()
+    monkeypatch.undo()
+    delivery = await take(second)
+    assert (delivery.message, delivery.deliveries) == (numbered(0), 1)
 
 
 async def test_a_message_expires_while_it_waits_but_not_once_it_was_taken(new_layer: NewLayer) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.runworker import START_DEADLINE_S, WorkerProcess
+from support.servers import RedisServer
 from trunkline import RedisChannelLayer
 from trunkline.layers.deliveries import DeadLetter
 
@@ -64,12 +65,16 @@ def test_a_handler_that_was_cut_off_at_the_stop_is_done_again_by_the_next_worker
     assert sorted(second.notes) == ["begun 1 2", "begun 2 1", "ended 1 2", "ended 2 1"]
 
 
-def test_a_stop_lets_the_running_handler_finish_and_nothing_is_repeated(worker: StartWorker) -> None:
+def test_a_stop_lets_the_running_handler_finish_and_nothing_is_repeated(
+    worker: StartWorker, shared_redis: list[RedisServer]
+) -> None:
     first = worker("careful", *AT_LEAST_ONCE).ready()
     first.send("careful", type="job", n=1, seconds=1)
     first.until(lambda: "begun 1 1" in first.notes, "begun job")
     assert first.stop()[0] == 0
     assert first.notes == ["begun 1 1", "ended 1 1"]
+    with shared_redis[0].client() as client:
+        assert not any(client.xlen(key) for key in client.scan_iter(f"tl1:{first.config['prefix']}:*:held:*", 1000))
     second = worker("careful", *AT_LEAST_ONCE).ready()
     second.send("careful", type="job", n=2)
     second.until(lambda: "ended 2 1" in second.notes, "next job")
