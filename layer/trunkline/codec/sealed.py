@@ -3,14 +3,14 @@
 In place of a body in the clear stand a salt (16 bytes), a number (8 bytes, big-endian) and the body sealed (its length
 and 16 bytes). HKDF makes the subkey from the key, the salt and the layer's prefix; the salt is random and belongs to
 one process, whose records the number counts: so no nonce ever comes twice under one subkey, however many messages a key
-sees. What stands before the sealed body in the clear (version, kind, name, salt, number) is authenticated with it; the
-deadline is not, as the server writes it.
+sees. Version, kind and name are authenticated with the body; salt and number are too, as key and nonce come from them.
+The deadline is not, as the server writes it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -38,6 +38,7 @@ OVERHEAD = SALT_BYTES + NUMBER_BYTES + TAG_BYTES  # bytes that a sealed body is 
 KNOWN_SENDERS = 4096  # subkeys of other processes that are kept; about 1 KB each, and 5 µs to make anew
 
 _MARK = bytes((SEALED_VERSION,))
+_SEALED_AT = SALT_BYTES + NUMBER_BYTES
 _ZEROS = bytes(NONCE_BYTES - NUMBER_BYTES)  # begin every nonce
 _PURPOSE = b"trunkline record 2 "
 
@@ -61,31 +62,28 @@ class SealedRecords:
         self._salt = salt
         self._numbers = itertools.count()  # next() is one step, whatever thread asks
         self._seal = AESGCM(subkey(keys[0], salt, prefix)).encrypt
-        self._open_from: dict[bytes, AESGCM] = {}
+        self._openers: dict[bytes, Callable[[bytes, bytes, bytes], bytes]] = {}  # by salt
 
     def __repr__(self) -> str:
         return f"<SealedRecords {len(self._keys)} keys>"
 
     def pack(self, kind: int, name: str, body: bytes) -> bytes:
         encoded = name.encode("ascii")
-        number = next(self._numbers).to_bytes(NONCE_BYTES, "big")
-        head = b"".join((bytes((SEALED_VERSION, kind, len(encoded))), encoded, self._salt, number[-NUMBER_BYTES:]))
-        return head + self._seal(number, body, head)
+        head = bytes((SEALED_VERSION, kind, len(encoded))) + encoded
+        return head + self._sealed(head, body)
 
     def unpack(self, data: bytes) -> Record:
-        record = unpack_record(data, SEALED_VERSION)
-        start = len(data) - len(record.body)
+        deadline, kind, name, sealed = unpack_record(data, SEALED_VERSION)
         try:
-            body = self._open(data[DEADLINE_DIGITS:start], data[start:])
+            return Record(deadline, kind, name, self._open(data[DEADLINE_DIGITS : len(data) - len(sealed)], sealed))
         except Undecryptable as error:
-            if record.kind == DIRECT:
-                error.channel = record.name
+            if kind == DIRECT:
+                error.channel = name
             raise
-        return Record(record.deadline, record.kind, record.name, body)
 
     def wrap(self, kind: int, name: str, body: bytes) -> bytes:
-        packed = self.pack(kind, name, body)
-        return packed[:1] + packed[3 + len(name) :]
+        encoded = name.encode("ascii")
+        return _MARK + self._sealed(bytes((SEALED_VERSION, kind, len(encoded))) + encoded, body)
 
     def unwrap(self, kind: int, name: str, data: bytes) -> bytes:
         if data[:1] != _MARK:
@@ -95,29 +93,31 @@ class SealedRecords:
         encoded = name.encode("ascii")
         return self._open(bytes((SEALED_VERSION, kind, len(encoded))) + encoded, data[1:])
 
+    def _sealed(self, head: bytes, body: bytes) -> bytes:
+        """What stands after the name; ``head`` is what stands before it, from the version on."""
+        nonce = next(self._numbers).to_bytes(NONCE_BYTES, "big")
+        return self._salt + nonce[-NUMBER_BYTES:] + self._seal(nonce, body, head)
+
     def _open(self, head: bytes, data: bytes) -> bytes:
-        """Open what stands after the name; ``head`` is what stands before it."""
-        salt = data[:SALT_BYTES]
-        start = SALT_BYTES + NUMBER_BYTES
-        nonce = _ZEROS + data[SALT_BYTES:start]
+        """The body of what ``_sealed`` made, maybe in another process."""
         if len(data) < OVERHEAD:
             raise Undecryptable("it is encrypted and too short: cut or damaged on its way")
-        sealed, head = data[start:], head + data[:start]
-        known = self._open_from.get(salt)
+        salt, nonce, sealed = data[:SALT_BYTES], _ZEROS + data[SALT_BYTES:_SEALED_AT], data[_SEALED_AT:]
+        known = self._openers.get(salt)
         if known is not None:
             try:
-                return known.decrypt(nonce, sealed, head)
+                return known(nonce, sealed, head)
             except InvalidTag:
                 raise _refused() from None
         for key in self._keys:
-            opener = AESGCM(subkey(key, salt, self._prefix))
+            opener = AESGCM(subkey(key, salt, self._prefix)).decrypt
             try:
-                body = opener.decrypt(nonce, sealed, head)
+                body = opener(nonce, sealed, head)
             except InvalidTag:
                 continue
-            if len(self._open_from) >= KNOWN_SENDERS:
-                self._open_from.clear()
-            self._open_from[salt] = opener  # only now: garbage must not push out what is in use
+            if len(self._openers) >= KNOWN_SENDERS:
+                self._openers.clear()
+            self._openers[salt] = opener  # only now: garbage must not push out what is in use
             return body
         raise _refused()
 

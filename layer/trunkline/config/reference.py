@@ -64,6 +64,12 @@ comment behind it and backslashes before spaces are taken off, so that these all
 "\\"{'hosts':[{'host': 'redis', 'port': 6379}]}\\""  # Hostname is the name of the service
 ```
 
+In a text a regular expression of `channel_capacity` is written after `re:`:
+
+```
+{"channel_capacity": {"re:websocket\\\\.send!.+": 20, "http.*": 200}}
+```
+
 Of a text that doesn't parse the message shows the length, a position and what was expected there, never its characters.
 """
 

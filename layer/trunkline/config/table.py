@@ -105,15 +105,15 @@ OPTIONS: tuple[Option, ...] = (
         "",
         "msgpack",
         "'msgpack' or 'json'",
-        "How messages become bytes. Both are read, so that processes may differ. JSON carries no byte strings, and no "
-        "floats that are infinite or no number; sending one is a TypeError.",
+        "How messages become bytes. Both are read, so that processes may differ. JSON carries no byte strings: sending "
+        "one is a TypeError.",
     ),
     Option(
         "symmetric_encryption_keys",
         _BOTH,
         "",
         [],
-        "a list of keys (texts or bytes) of 16 characters at least, better 32 random ones",
+        "a list of keys (texts or bytes), each of 32 random bytes at best",
         "Encrypts and authenticates every message. The first key encrypts, all decrypt; a process with keys refuses "
         "what is not encrypted. Needs `trunkline[encryption]`.",
     ),

@@ -167,11 +167,11 @@ def test_the_form_of_a_sealed_record_stays_as_other_releases_know_it() -> None:
     sender = SealedRecords([OLD], "site", salt)
     sender.pack(DIRECT, "chat", b"the first")
     packed = sender.pack(GROUP, "room", b"hello")
-    head, number = b"\x02g\x04room" + salt, (1).to_bytes(8, "big")
-    assert packed.startswith(head + number)
+    head, number = b"\x02g\x04room", (1).to_bytes(8, "big")
+    assert packed.startswith(head + salt + number)
     extracted = hmac.digest(salt, OLD, "sha256")  # HKDF (RFC 5869) by hand
     expanded = hmac.digest(extracted, b"trunkline record 2 site\1", "sha256")
-    opened = AESGCM(expanded).decrypt(bytes(4) + number, packed[len(head) + 8 :], head + number)
+    opened = AESGCM(expanded).decrypt(bytes(4) + number, packed[len(head) + len(salt) + 8 :], head)
     assert opened == b"hello"
 
 
@@ -180,11 +180,11 @@ def test_only_what_opens_is_remembered_and_no_more_than_so_many_senders() -> Non
     for _ in range(20):
         with pytest.raises(Undecryptable):
             reader.unpack(DEADLINE + records(NEW).pack(DIRECT, "chat", b""))
-    assert reader._open_from == {}
+    assert reader._openers == {}
     for number in range(KNOWN_SENDERS + 20):
         sender = SealedRecords([OLD], "site", number.to_bytes(SALT_BYTES, "big"))
         reader.unpack(DEADLINE + sender.pack(DIRECT, "chat", b""))
-    assert 0 < len(reader._open_from) <= KNOWN_SENDERS
+    assert 0 < len(reader._openers) <= KNOWN_SENDERS
 
 
 def test_no_repr_shows_a_key() -> None:
