@@ -56,7 +56,11 @@ class RedisServer:
         self.port = port or (free_cluster_port() if conf.get("cluster_enabled") == "yes" else free_port())
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="trunkline-redis-"))
-        self._conf = {"save": "", "appendonly": "no", **{key.replace("_", "-"): value for key, value in conf.items()}}
+        self.settings = {
+            "save": "",
+            "appendonly": "no",
+            **{key.replace("_", "-"): value for key, value in conf.items()},
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -88,11 +92,11 @@ class RedisServer:
         :raises RuntimeError: when it ends or stays silent; the message carries the end of its log.
         """
         assert self._process is None, "the server is already running"
-        self._conf.update({key.replace("_", "-"): value for key, value in conf.items()})
+        self.settings.update({key.replace("_", "-"): value for key, value in conf.items()})
         command = self._program()
         self.directory.mkdir(parents=True, exist_ok=True)
-        settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "logfile": self._log, **self._conf}
-        for key, value in settings.items():
+        every = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "logfile": self._log, **self.settings}
+        for key, value in every.items():
             command += [f"--{key}", str(value)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

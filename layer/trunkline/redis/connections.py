@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -64,9 +65,25 @@ def _make(endpoint: Endpoint) -> AbstractConnection:
         decode_responses=False,
     )
     if endpoint.transport == "unix":
-        return UnixDomainSocketConnection(path=endpoint.path, **options)
-    options.update(host=endpoint.host, port=endpoint.port)
-    return SSLConnection(**options) if endpoint.transport == "tls" else Connection(**options)
+        connection: AbstractConnection = UnixDomainSocketConnection(path=endpoint.path, **options)
+    else:
+        options.update(host=endpoint.host, port=endpoint.port)
+        connection = SSLConnection(**options) if endpoint.transport == "tls" else Connection(**options)
+    for name in ("driver_info", "lib_name", "lib_version"):
+        setattr(connection, name, None)  # no CLIENT SETINFO, for which a user would need a permission
+    return connection
+
+
+def _reason(error: BaseException) -> str:
+    """Why a connection did not come about or broke, in few words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({cause.verify_message}); see ssl_ca_certs and ssl_check_hostname"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed ({cause.reason or cause})"
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
 
 
 class Wire:
@@ -136,9 +153,13 @@ class Wire:
         reader = connection._reader
         ended = writer is None or reader is None or writer.transport.is_closing() or reader.at_eof()
         if connecting.cancelled() or error is not None or ended or writer is None:
+            late = connecting.cancelled()
+            if not late and error is None and reader is not None:
+                await asyncio.sleep(0.01)  # why TLS ended is told some turns later
+                error = reader.exception()
             await self.close()
-            reason = str(error or "") or (type(error).__name__ if error else f"no greeting in {GREETING_TIMEOUT:g} s")
-            raise ServerAway(f"{self.target.label}: {reason}") from error
+            silence = f"no greeting in {GREETING_TIMEOUT:g} s" if late else "it closed the connection at once"
+            raise ServerAway(f"{self.target.label}: {_reason(error) if error else silence}") from error
         self._socket = writer.get_extra_info("socket")
         self._transport, self._replies = writer.transport, Replies()
         writer.transport.set_protocol(self._replies)
@@ -202,7 +223,9 @@ class Wire:
         """
         replies, transport = self._replies, self._transport
         if replies is None or transport is None or replies.lost is not None:
-            raise ServerAway(f"{self.target.label}: {(replies and replies.lost) or 'not connected'}")
+            raise ServerAway(
+                f"{self.target.label}: {_reason(replies.lost) if replies and replies.lost else 'not connected'}"
+            )
         loop = asyncio.get_running_loop()
         began = loop.time()
 
@@ -250,7 +273,7 @@ class Wire:
     def _away(self, error: Exception) -> ServerAway:
         if isinstance(error, ServerAway):
             return error
-        away = ServerAway(f"{self.target.label}: {error or type(error).__name__}")
+        away = ServerAway(f"{self.target.label}: {_reason(error)}")
         away.__cause__ = error
         return away
 

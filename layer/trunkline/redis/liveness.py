@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
+from trunkline.base import logger
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import greet, greet_shards, load_scripts, mark_away
 from trunkline.redis.process import Process, Server
@@ -13,6 +15,9 @@ from trunkline.redis.reporting import Reporter
 from trunkline.redis.scripts import script
 
 LEAVE_WITHIN = 1.0  # seconds to say goodbye; who did not will be taken for dead
+
+TELL_AFTER = 1.0  # seconds without a server until the log says so; shorter ones are nobody's business
+TELL_AGAIN = 60.0  # seconds until it says so again
 
 BEAT_EVERY = 1.0  # seconds; a process that missed five is dead to the others (DEAD_AFTER in the scripts)
 
@@ -81,15 +86,24 @@ class Heart:
             pass
 
     async def _beat(self, server: Server, wire: Wire) -> None:
+        since, told = 0.0, 0.0  # monotonic seconds: the first of these failures, and the last line about them
         while True:
             try:
                 if wire.connected:
                     await greet_shards(self._process, server, wire)
                 else:
                     await greet(self._process, server, wire)
+                if told:
+                    logger.warning("%s is back after %.1f s.", server.label, time.monotonic() - since)
+                since = told = 0.0
                 await self._reporter.report(server, wire)
             except (ServerAway, NotNow) as error:
                 mark_away(server, str(error))
                 await wire.close()  # its name may lead to another server now
+                now = time.monotonic()
+                since = since or now
+                if now - since >= TELL_AFTER and (not told or now - told >= TELL_AGAIN) and not server.unfit:
+                    told = now
+                    logger.warning("%s is away, and the layer waits for it: %s", server.label, error)
             # A server that is away is tried more often, so that its return is noticed soon.
             await asyncio.sleep(BEAT_EVERY if server.away_since is None else BEAT_EVERY / 5)
