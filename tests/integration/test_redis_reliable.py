@@ -286,6 +286,7 @@ async def test_plain_and_reliable_readers_share_a_channel_message_by_message(new
 
 async def test_wrong_uses_are_told(new_layer: NewLayer) -> None:
     layer = new_layer()
+    assert "at-least-once" in layer.extensions
     await layer.send("jobs", numbered(0))
     await layer.receive("jobs")
     with pytest.raises(RuntimeError, match="either receive"):

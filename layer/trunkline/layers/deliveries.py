@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from trunkline.base import ChannelLayer
 from trunkline.redis.deadletters import Letter, change_letters, read_letters
@@ -85,6 +85,7 @@ class DeadLetter:
 class ReliableReceiving(ChannelLayer):
     """The part of a layer that keeps messages until they are done; the layer gives it its runtime."""
 
+    extensions: ClassVar[list[str]] = [*ChannelLayer.extensions, "at-least-once"]
     _run: Callable[[], Runtime]
 
     async def receive_reliably(self, channel: str) -> Delivery:

@@ -120,7 +120,7 @@ def refuse_unknown(application: Any, channels: list[str]) -> None:
 
 def refuse_unkept(layer: Any, channels: list[str]) -> None:
     """:raises CommandError: where messages can't be delivered at least once."""
-    if not hasattr(layer, "receive_reliably"):
+    if AT_LEAST_ONCE not in getattr(layer, "extensions", ()):
         raise CommandError(
             f"--delivery {AT_LEAST_ONCE} needs a channel layer that keeps messages until they are done, as "
             f"trunkline.RedisChannelLayer does; {type(layer).__module__}.{type(layer).__qualname__} does not."

@@ -26,10 +26,10 @@ local function put_back(held, again, id, times, due)
   redis.call('ZADD', again, due, id)
 end
 
-local function forget(held, again, id)
-  redis.call('XACK', held, GROUP, id)
-  redis.call('XDEL', held, id)
-  redis.call('ZREM', again, id)
+local function forget(held, again, ids)
+  redis.call('XACK', held, GROUP, unpack(ids))
+  redis.call('XDEL', held, unpack(ids))
+  if redis.call('EXISTS', again) == 1 then redis.call('ZREM', again, unpack(ids)) end
 end
 
 -- Derives: dead.
@@ -41,5 +41,5 @@ local function bury(held, again, channel, id, times, last, reason)
       'l', string.format('%.0f', last), 'w', reason)
     redis.call('PERSIST', base .. 'dead')
   end
-  forget(held, again, id)
+  forget(held, again, {id})
 end

@@ -7,7 +7,7 @@ local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local again = base .. 'again:' .. ARGV[5]
-  for i = 6, #ARGV do forget(KEYS[1], again, ARGV[i]) end
+  for i = 6, #ARGV, 1000 do forget(KEYS[1], again, {unpack(ARGV, i, math.min(i + 999, #ARGV))}) end
   close_stream(KEYS[1])
 end
 return answer(ARGV[2], ARGV[3], ARGV[4], '')
