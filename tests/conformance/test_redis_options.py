@@ -28,6 +28,7 @@ def channel_layer_config(shared_redis: list[RedisServer], chosen: dict[str, Any]
 
 
 @pytest.mark.redis
+@pytest.mark.matrix
 class TestRedisChannelLayerWithEncryption(ChannelLayerContract):
     @pytest.fixture
     def chosen(self) -> dict[str, Any]:
@@ -45,6 +46,7 @@ class _InJSON(Messages, BadMessages, Groups):
 
 
 @pytest.mark.redis
+@pytest.mark.matrix
 class TestRedisChannelLayerInJSON(_InJSON):
     @pytest.fixture
     def chosen(self) -> dict[str, Any]:
@@ -60,12 +62,14 @@ def directory() -> Any:
         yield Path(made) / "layer"
 
 
+@pytest.mark.matrix
 class TestIPCChannelLayerWithEncryption(Messages, Groups, FurtherGroups, Processes):
     @pytest.fixture
     def channel_layer_config(self, directory: Path) -> tuple[str, dict[str, Any]]:
         return "trunkline.IPCChannelLayer", {"directory": str(directory), **KEYS}
 
 
+@pytest.mark.matrix
 class TestIPCChannelLayerInJSON(_InJSON):
     @pytest.fixture
     def channel_layer_config(self, directory: Path) -> tuple[str, dict[str, Any]]:
