@@ -328,6 +328,21 @@ async def test_flush_removes_what_is_held_and_dead(new_layer: NewLayer, shared_r
     assert (await take(layer)).message == numbered(2)
 
 
+async def test_a_server_that_refuses_to_tell_of_dead_readers_is_no_secret(
+    new_layer: NewLayer, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = new_layer(hosts=[redis_server.url])
+    await layer.send("jobs", numbered(0))
+    delivery = await take(layer)
+    with redis_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-xpending")
+    end = time.monotonic() + 15
+    while "Nobody looks for dead readers of channel 'jobs'" not in caplog.text:
+        assert time.monotonic() < end, caplog.text
+        await asyncio.sleep(0.05)
+    await delivery.done()
+
+
 async def test_several_servers_hold_and_list_their_share(new_layer: NewLayer, shared_redis: list[RedisServer]) -> None:
     layer = new_layer(hosts=[server.url for server in shared_redis])
     for number in range(30):

@@ -162,8 +162,9 @@ class Keeper:
                 )
             if buried:
                 self.report(place.channel, buried, "their readers died or lost them")
-        except LayerUnavailable:
-            pass
+        except LayerUnavailable as error:
+            if server.away_since is None:  # while it is away there is enough about it in the log
+                process.warn("tending", "Nobody looks for dead readers of channel %r: %s", place.channel, error)
         finally:
             self._busy.discard(place)
 

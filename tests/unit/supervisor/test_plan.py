@@ -135,6 +135,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"TRUNKLINE_LOCAL_REDIS": "1", "REDIS_URL": "redis://x"}, "TRUNKLINE_LOCAL_REDIS and REDIS_URL are both set"),
     ({"TRUNKLINE_SUPERVISOR_SOCKET": "run/x"}, "TRUNKLINE_SUPERVISOR_SOCKET is 'run/x'; it takes an absolute path"),
     ({"TRUNKLINE_SUPERVISOR_SOCKET": "/" + "x" * 107}, "of at most 107 bytes for its socket."),
+    ({"TRUNKLINE_WORKER_DELIVERY": "twice"}, "TRUNKLINE_WORKER_DELIVERY is 'twice'; it takes at-most-once or at-least"),
     ({"TRUNKLINE_WORKER_CHANNELS": "a=b=c"}, "TRUNKLINE_WORKER_CHANNELS is 'a=b=c'; it takes at most one '='"),
     ({"TRUNKLINE_WORKER_CHANNELS": "a="}, "TRUNKLINE_WORKER_CHANNELS is 'a='; it takes at least one channel"),
     ({"TRUNKLINE_WORKER_CHANNELS": "a*x=b"}, "TRUNKLINE_WORKER_CHANNELS is 'a*x=b'; it takes a number of processes"),
