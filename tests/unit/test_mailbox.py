@@ -38,6 +38,23 @@ class Story:
     def direct(self, local: str, body: bytes, token: object, life: float = 60) -> None:
         self.box.deliver(OWN + local, self.clock() + life, body, token)
 
+    async def receive(self, channel: str) -> bytes:
+        """As the layer does."""
+        waited = False
+        while True:
+            got = self.box.ask(channel, waited)
+            if got is None:
+                self.box.open(channel)
+                continue
+            if isinstance(got, bytes):
+                return got
+            try:
+                await got
+            except BaseException:
+                self.box.withdraw(channel, got)
+                raise
+            waited = True
+
     def group(self, group: str, body: bytes) -> int:
         return self.box.deliver_group(group, self.clock() + 60, body)
 
@@ -57,8 +74,8 @@ async def soon(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.asyncio
 async def test_a_receiver_that_is_cancelled_after_its_wake_up_leaves_the_message_to_the_next(story: Story) -> None:
-    first = asyncio.create_task(story.box.receive(OWN + "1"))
-    second = asyncio.create_task(story.box.receive(OWN + "1"))
+    first = asyncio.create_task(story.receive(OWN + "1"))
+    second = asyncio.create_task(story.receive(OWN + "1"))
     await soon(lambda: story.box.waiting() == 2)
     story.direct("1", b"only", "t")
     first.cancel()  # woken, and not yet resumed
@@ -69,7 +86,7 @@ async def test_a_receiver_that_is_cancelled_after_its_wake_up_leaves_the_message
 
 @pytest.mark.asyncio
 async def test_a_receiver_of_the_prefix_inherits_from_a_cancelled_receiver_of_the_name(story: Story) -> None:
-    by_name = asyncio.create_task(story.box.receive(OWN + "1"))
+    by_name = asyncio.create_task(story.receive(OWN + "1"))
     by_prefix = asyncio.create_task(story.box.receive_any(OWN))
     await soon(lambda: story.box.waiting() == 2)
     story.direct("1", b"only", "t")
@@ -82,7 +99,7 @@ async def test_an_expired_message_is_told_to_the_transport_and_never_received(st
     story.direct("1", b"old", "old", life=1)
     story.direct("1", b"new", "new", life=60)
     story.clock.now += 2
-    assert await asyncio.wait_for(story.box.receive(OWN + "1"), 5) == b"new"
+    assert await asyncio.wait_for(story.receive(OWN + "1"), 5) == b"new"
     assert story.told == ["old", "new"]
     assert story.counters.expired == 1
 
@@ -101,9 +118,9 @@ async def test_a_full_member_misses_a_group_message_and_its_neighbour_does_not(s
     story.box.join("g", OWN + "quick", story.clock() + 60)
     for _ in range(3):
         assert story.group("g", b"x") == 0
-        await story.box.receive(OWN + "quick")
+        await story.receive(OWN + "quick")
     assert story.group("g", b"y") == 1
-    assert await asyncio.wait_for(story.box.receive(OWN + "quick"), 5) == b"y"
+    assert await asyncio.wait_for(story.receive(OWN + "quick"), 5) == b"y"
 
 
 def test_direct_and_group_messages_together_fill_a_member(story: Story) -> None:
@@ -139,17 +156,17 @@ def test_a_flush_forgets_messages_and_memberships_and_tells_the_transport(story:
 
 def test_receivers_of_a_closed_loop_are_passed_over(story: Story) -> None:
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(story.box.receive(OWN + "1"))
+    waiting = loop.create_task(story.receive(OWN + "1"))
     loop.run_until_complete(asyncio.sleep(0))
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
     story.direct("1", b"kept", "t")
-    assert asyncio.run(asyncio.wait_for(story.box.receive(OWN + "1"), 5)) == b"kept"
+    assert asyncio.run(asyncio.wait_for(story.receive(OWN + "1"), 5)) == b"kept"
 
 
 @pytest.mark.asyncio
 async def test_a_receiver_whose_channel_is_flushed_after_its_wake_up_hears_the_next_message(story: Story) -> None:
-    waiting = asyncio.create_task(story.box.receive(OWN + "1"))
+    waiting = asyncio.create_task(story.receive(OWN + "1"))
     await soon(lambda: story.box.waiting() == 1)
     story.direct("1", b"old", "old")  # woken, and not yet resumed
     story.box.clear()
@@ -161,7 +178,7 @@ async def test_a_receiver_whose_channel_is_flushed_after_its_wake_up_hears_the_n
 
 @pytest.mark.asyncio
 async def test_a_receiver_whose_channel_is_swept_after_its_wake_up_hears_the_next_message(story: Story) -> None:
-    waiting = asyncio.create_task(story.box.receive(OWN + "1"))
+    waiting = asyncio.create_task(story.receive(OWN + "1"))
     await soon(lambda: story.box.waiting() == 1)
     story.direct("1", b"old", "old", life=1)  # woken, and not yet resumed
     story.clock.now += 61
@@ -174,10 +191,10 @@ async def test_a_receiver_whose_channel_is_swept_after_its_wake_up_hears_the_nex
 @pytest.mark.asyncio
 async def test_a_receiver_inherits_from_one_whose_loop_stands_still(story: Story) -> None:
     still = asyncio.new_event_loop()
-    stuck = still.create_task(story.box.receive(OWN + "1"))
+    stuck = still.create_task(story.receive(OWN + "1"))
     still.call_soon(still.call_soon, still.stop)
     await asyncio.to_thread(still.run_forever)
-    waiting = asyncio.create_task(story.box.receive(OWN + "1"))
+    waiting = asyncio.create_task(story.receive(OWN + "1"))
     await soon(lambda: story.box.waiting() == 2)
     try:
         story.direct("1", b"only", "t")
@@ -201,3 +218,30 @@ def test_a_join_that_is_taken_back_leaves_what_was_before(story: Story) -> None:
     assert story.box.memberships() == {"g": now + 70}
     story.box.take_back("g", OWN + "1", now + 70, None)
     assert not story.box.holds("g")
+
+
+@pytest.mark.asyncio
+async def test_receivers_that_find_messages_let_others_run_every_few_milliseconds(story: Story) -> None:
+    story = Story(capacity=1000)
+    rounds: list[int] = []
+    received = 0
+
+    async def drain(local: str) -> None:
+        nonlocal received
+        for _ in range(200):
+            await story.receive(OWN + local)
+            received += 1
+            story.clock.now += 0.0005  # what the application does with it
+
+    async def other() -> None:
+        while received < 600:
+            before = received
+            await asyncio.sleep(0)
+            rounds.append(received - before)
+
+    for local in ("1", "2", "3"):
+        for number in range(200):
+            story.direct(local, b"m", f"{local}/{number}")
+    await asyncio.gather(other(), *(drain(local) for local in ("1", "2", "3")))
+    assert received == 600
+    assert max(rounds) <= 4 + 3  # two milliseconds, and one message of each receiver

@@ -13,6 +13,7 @@ from trunkline.base import logger, refuse_event_loop
 from trunkline.config import redis_options
 from trunkline.errors import ChannelFull
 from trunkline.layers.deliveries import ReliableReceiving
+from trunkline.mailbox import NextTurn
 from trunkline.redis.engine import Engine
 from trunkline.redis.flush import flush
 from trunkline.redis.process import Process
@@ -24,12 +25,16 @@ _inherited: list[Runtime] = []  # of a parent process: kept, so that nothing of 
 _making = threading.Lock()
 
 
-def _new_lock() -> None:
-    global _making
+_pid = os.getpid()  # known without a system call
+
+
+def _forked() -> None:
+    global _making, _pid
     _making = threading.Lock()  # another thread of the parent may hold the old one for ever
+    _pid = os.getpid()
 
 
-os.register_at_fork(after_in_child=_new_lock)
+os.register_at_fork(after_in_child=_forked)
 
 
 class RedisChannelLayer(ReliableReceiving):
@@ -109,18 +114,44 @@ class RedisChannelLayer(ReliableReceiving):
             await engine.send_direct(channel, address, body)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        address = self.own_address(channel)
-        runtime = self._run()
+        # One coroutine from the application to the future that it waits for, and names that the mailbox knows are not
+        # judged again: five hundred members receive each group message.
+        if channel.__class__ is not str:
+            channel = str.__str__(names.check_channel(channel, receive=True))
+        runtime = self._runtime
+        if runtime is None or runtime.pid != _pid:
+            runtime = self._run()
+        mailbox, waited = runtime.process.mailbox, False
+        while True:
+            got = mailbox.ask(channel, waited)
+            if isinstance(got, bytes):
+                message = self._decoded(channel, got)
+                if message is not None:
+                    return message
+                waited = False
+            elif got is not None:
+                try:
+                    if not isinstance(got, NextTurn) and not runtime.reads_in(got.get_loop()):
+                        runtime.attend(runtime.own_engine())
+                    await got
+                except BaseException:
+                    mailbox.withdraw(channel, got)
+                    raise
+                waited = True
+            elif (address := self.own_address(channel)) is not None and address.local:
+                mailbox.open(channel)
+            else:
+                return await self._receive_of_many(runtime, channel, address)
+
+    async def _receive_of_many(self, runtime: Runtime, channel: str, address: names.Address | None) -> dict[str, Any]:
+        """Receive from a channel that any process receives from, or from any channel of this process."""
         engine = runtime.own_engine()
         while True:
             if address is None:
                 body = await engine.receive_queue(channel)
             else:
                 runtime.attend(engine)
-                if address.local:
-                    body = await runtime.process.mailbox.receive(channel)
-                else:
-                    _, body = await runtime.process.mailbox.receive_any(channel)
+                _, body = await runtime.process.mailbox.receive_any(channel)
             message = self._decoded(channel, body)
             if message is not None:
                 return message

@@ -117,6 +117,7 @@ class InboxReader:
         if len(reply) > 1:
             entries.sort(key=lambda found: tuple(map(int, found[0].split(b"-"))))
         process, server = self.process, self.server
+        loop = asyncio.get_running_loop()
         with process.lock:
             if not self._current():
                 return
@@ -134,13 +135,13 @@ class InboxReader:
                     inbox.acks.setdefault(error.channel, []).append(token)
                     continue
                 if record.kind == DIRECT:
-                    process.mailbox.deliver(record.name, server.local(record.deadline), record.body, token)
+                    process.mailbox.deliver(record.name, server.local(record.deadline), record.body, token, loop)
                     continue
                 inbox.acks.setdefault("", []).append(token)
                 if record.kind == CONTROL:
                     self._control(record)
                     continue
-                dropped = process.mailbox.deliver_group(record.name, server.local(record.deadline), record.body)
+                dropped = process.mailbox.deliver_group(record.name, server.local(record.deadline), record.body, loop)
                 if dropped:
                     process.warn(
                         "group-dropped",

@@ -184,6 +184,11 @@ class Runtime:
         self.process.present = True
         self._move_home(engine)
 
+    def reads_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the process' inboxes are read in ``loop``; then there is nothing to ``attend`` to."""
+        home = self._home
+        return home is not None and home.loop is loop
+
     def _move_home(self, engine: Engine) -> None:
         with self.process.lock, self._lock:  # nobody is just handing out
             before, self._home = self._home, engine

@@ -1,0 +1,9 @@
+"""What one process holds of its own process-specific channels: unread messages, waiting receivers, group members.
+
+Pure bookkeeping shared by the layers: no I/O and no clock of its own.
+"""
+
+from trunkline.mailbox.mailbox import Mailbox
+from trunkline.mailbox.waiting import NextTurn, Waiter, fail_one, wake_one
+
+__all__ = ["Mailbox", "NextTurn", "Waiter", "fail_one", "wake_one"]

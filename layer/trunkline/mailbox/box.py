@@ -1,0 +1,57 @@
+"""What a mailbox keeps for each channel, for each part of a name up to its ``!``, and for each group."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from trunkline.mailbox.waiting import Waiter
+from trunkline.stats import Tally
+
+# An unread message: its deadline in the mailbox' clock (seconds), its encoded body (shared by all members that a group
+# message went to), and its token: what the transport gave to ``deliver``; ``None`` for group messages.
+Item = tuple[float, bytes, object]
+
+
+class Box:
+    """One channel: its unread messages and who waits for them.
+
+    There may be ten thousands of them, most of them empty: ``items`` is made with the first message.
+
+    :ivar groups: how many groups the channel is in.
+    """
+
+    __slots__ = ("capacity", "groups", "head", "items", "last_receive", "name", "tally", "waiters")
+
+    def __init__(self, name: str, capacity: int, now: float, tally: Tally) -> None:
+        self.name = name
+        self.head = name[: name.find("!") + 1]
+        self.capacity = capacity
+        self.tally = tally
+        self.items: deque[Item] | None = None
+        self.waiters: list[Waiter] = []
+        self.groups = 0
+        self.last_receive = now
+
+
+class Head:
+    """Receivers of ``receive("prefix!")`` and the channels that hold something for them."""
+
+    __slots__ = ("ready", "waiters")
+
+    def __init__(self) -> None:
+        self.ready: dict[str, Box] = {}
+        self.waiters: deque[Waiter] = deque()
+
+
+class Group:
+    """The members of a group in this process.
+
+    :ivar ends: when each membership ends.
+    :ivar soonest: no membership ends before.
+    """
+
+    __slots__ = ("ends", "soonest")
+
+    def __init__(self) -> None:
+        self.ends: dict[Box, float] = {}
+        self.soonest = float("inf")
