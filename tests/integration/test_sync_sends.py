@@ -18,9 +18,11 @@ import pytest
 import trunkline
 from support.counting import Ledger
 from support.processes import Child
+from support.proxy import Proxy
 from support.servers import RedisServer
 from trunkline import ChannelFull, IPCChannelLayer, LayerUnavailable, MessageTooLarge, RedisChannelLayer
 from trunkline.conformance.waiting import numbered, receive_many, within
+from trunkline.redis.scripts import script
 
 THREADS, SENDS = 50, 200
 OWN, GROUP = "own", "group"
@@ -227,6 +229,94 @@ def test_in_an_outage_they_wait_for_the_retry_time_and_then_raise_and_go_on_when
 
 
 @pytest.mark.redis
+def test_connections_that_are_cut_under_the_sends_of_threads_lose_and_double_nothing(
+    redis_server: RedisServer, start_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = start_proxy(redis_server, seed=3)
+    config = {"prefix": "sync", "capacity": 100_000}
+    layer, receiving = (RedisChannelLayer(hosts=[url], **config) for url in (proxy.url, redis_server.url))
+    try:
+        with Reader(receiving) as reader:
+            ledger = reader.ledger
+            proxy.cut_at_random_bytes(6_000)
+
+            def send(client: str) -> None:
+                for number in range(500):
+                    name = (OWN, GROUP, "orders")[number % 3]
+                    message = ledger.next(name, client)
+                    if name == GROUP:
+                        layer.group_send_sync("room", message)
+                    else:
+                        layer.send_sync(reader.own if name == OWN else name, message)
+                    ledger.count(name, client)
+
+            with ThreadPoolExecutor(3) as pool:
+                for done in [pool.submit(send, f"thread-{thread}") for thread in range(3)]:
+                    done.result(90)
+            proxy.cut_at_random_bytes(None)
+            reader.finish()
+        assert proxy.cuts > 20, "hardly a connection was cut, so this test showed nothing"
+        ledger.check(in_order=(OWN, GROUP), at_least=160)
+    finally:
+        asyncio.run(within(layer.close(), 20))
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("name", ["push", "group", "direct"])
+def test_a_send_whose_reply_is_lost_is_repeated_and_not_doubled(
+    redis_server: RedisServer, start_proxy: Callable[..., Proxy], name: str
+) -> None:
+    proxy = start_proxy(redis_server)
+    config = {"prefix": "sync", "capacity": 100_000}
+    layer, receiving = (RedisChannelLayer(hosts=[url], **config) for url in (proxy.url, redis_server.url))
+    where = {"push": "orders", "group": GROUP, "direct": OWN}[name]
+    try:
+        with Reader(receiving) as reader:
+            ledger = reader.ledger
+
+            def send() -> None:
+                message = ledger.next(where, "main")
+                if name == "group":
+                    layer.group_send_sync("room", message)
+                else:
+                    layer.send_sync(reader.own if name == "direct" else "orders", message)
+                ledger.count(where, "main")
+
+            for _ in range(20):
+                send()
+                time.sleep(0.01)  # a connection is opened for this thread meanwhile
+            for _ in range(3):
+                swallow = proxy.swallow_reply(script(name).sha)
+                send()
+                swallow.wait()
+                for _ in range(5):
+                    send()
+                    time.sleep(0.01)
+            reader.finish()
+        ledger.check(in_order=(OWN, GROUP, "orders"), at_least=38)
+    finally:
+        asyncio.run(within(layer.close(), 20))
+
+
+@pytest.mark.redis
+def test_refused_scripts_and_a_new_epoch_are_no_errors_for_a_thread(redis_server: RedisServer) -> None:
+    layer = RedisChannelLayer(hosts=[redis_server.url], prefix="sync")
+    try:
+        with redis_server.client() as client:
+            for number in range(40):
+                if number % 10 == 5:
+                    client.script_flush()
+                if number % 10 == 8:
+                    client.flushall()
+                layer.send_sync("orders", numbered(number))
+                time.sleep(0.01)
+        received = asyncio.run(receive_many(layer, "orders", 2, 10))
+        assert [message["number"] for message in received] == [38, 39]
+    finally:
+        asyncio.run(within(layer.close()))
+
+
+@pytest.mark.redis
 def test_close_ends_the_waiting_of_threads(start_redis: Callable[..., RedisServer]) -> None:
     server = start_redis()
     layer = RedisChannelLayer(hosts=[server.url], prefix="sync", retry_time=30.0)
@@ -262,7 +352,7 @@ async def test_forked_children_send_as_their_parent_does(kind: tuple[str, dict[s
         arguments = {"path": path, "config": config, "channel": own, "forks": 3, "sends": SENDS}
         child = await Child.start("support.sync_workers:prefork", arguments)
         assert await child.result(60) == [0, 0, 0]
-        ledger.count(own, "parent", 2)
+        ledger.count(own, "parent", 2 * SENDS)
         for fork in range(3):
             ledger.count(own, f"child-{fork}", SENDS)
         await receive_clients(layer, ledger, own, own)

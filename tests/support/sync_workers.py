@@ -20,7 +20,8 @@ def _build(path: str, config: dict[str, Any]) -> Any:
 def prefork(link: Link, path: str, config: dict[str, Any], channel: str, forks: int, sends: int) -> list[int]:
     """As Celery does: use the layer, fork, and send from the children; returns their exit codes."""
     layer = _build(path, config)
-    layer.send_sync(channel, {"client": "parent", "number": 0})
+    for number in range(sends):
+        layer.send_sync(channel, {"client": "parent", "number": number})
     children = []
     for fork in range(forks):
         child = os.fork()
@@ -32,7 +33,8 @@ def prefork(link: Link, path: str, config: dict[str, Any], channel: str, forks: 
                 os._exit(1)
             os._exit(0)
         children.append(child)
-    layer.send_sync(channel, {"client": "parent", "number": 1})
+    for number in range(sends, 2 * sends):
+        layer.send_sync(channel, {"client": "parent", "number": number})
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 

@@ -220,8 +220,7 @@ class RedisChannelLayer(ReliableReceiving):
         errors: list[BaseException] = []
         if foreign:
             sends = (self._carry(engine, channel, body) for channel in foreign)
-            results = await asyncio.gather(*sends, return_exceptions=True)
-            errors = [result for result in results if isinstance(result, BaseException)]
+            errors = [error for error in await engine.together(sends) if error is not None]
         for error in errors:
             if isinstance(error, ChannelFull):
                 self.counters.of(error.channel).dropped += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import weakref
 from collections.abc import Sequence
@@ -101,6 +102,7 @@ class Wire:
         self._patience = self._due = 0.0
         self._unsent = -1
         self._settling: tuple[asyncio.Task[None], Done] | None = None
+        self._lent: socket.socket | None = None
         self._socket: Any = None  # as the transport gives it away: its fileno() is -1 once it is closed
         _wires.add(self)
 
@@ -113,8 +115,16 @@ class Wire:
 
     def forget(self, null: int) -> None:
         """Point the descriptor at ``null``, in a forked child; the wire is never used again."""
-        if self._socket is not None and (descriptor := self._socket.fileno()) >= 0:
-            os.dup2(null, descriptor)
+        for each in (self._socket, self._lent):
+            if each is not None and (descriptor := each.fileno()) >= 0:
+                os.dup2(null, descriptor)
+
+    def lend(self) -> socket.socket:
+        """Another socket of this connection, which must not be encrypted. From now on nothing is read here."""
+        assert self._transport is not None
+        self._transport.pause_reading()  # type: ignore[attr-defined]
+        self._lent = socket.socket(fileno=os.dup(self._socket.fileno()))
+        return self._lent
 
     async def connect(self) -> None:
         """:raises ServerAway: if the server can't be found or reached, refuses us, or is a replica."""

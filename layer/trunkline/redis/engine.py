@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from trunkline.codec import DIRECT, Record
@@ -160,6 +160,10 @@ class Engine:
                 f"The servers that hold channel {channel!r}, whose capacity is {capacity}, are away; it was not sent."
             )
         raise ChannelFull(channel, capacity)
+
+    async def together(self, sends: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
+        """Do several sends at once; the error of each that fails."""
+        return await asyncio.gather(*sends, return_exceptions=True)
 
     def acknowledge(self, urgent: bool) -> None:
         """Send acknowledgements soon: at once where ``urgent``, else within 20 ms."""

@@ -239,6 +239,22 @@ class Pipe:
         if self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
 
+    # -- for a thread that writes and reads by itself, while nothing else uses the pipe (see shortcut.py)
+
+    def compose(self, lane: Lane, own: tuple[Arg, ...], since: float) -> tuple[_Flight, bytes]:
+        """A numbered call of one operation, and its bytes."""
+        call = _Call(lane)
+        call.operations.append(Operation(lane, own, self._loop.create_future(), 0, False, since))
+        flight = _Flight(self._number([call]), [], self.process.id)
+        return flight, pack(self._commands(flight))
+
+    def take_over(self, flight: _Flight, reply: Any) -> asyncio.Future[str]:
+        """Go on with a call that was composed here and not answered with OK; to be called in the pipe's loop."""
+        (call,) = self._calls = flight.calls
+        self.wire.abort()
+        self._begin(flight, reply if isinstance(reply, ServerAway) else [reply])
+        return call.operations[0].future
+
     # -- while all is well
 
     def _send(self) -> None:

@@ -24,10 +24,11 @@ from trunkline.redis.closed import finalize
 from trunkline.redis.engine import Engine, Work
 from trunkline.redis.groups import Groups
 from trunkline.redis.handback import HandBack
-from trunkline.redis.handover import Errand, Handover, wait_in_loop, wait_in_thread
+from trunkline.redis.handover import Errand, Handover, wait_in_loop
 from trunkline.redis.liveness import Heart
 from trunkline.redis.process import Process
 from trunkline.redis.reliable import Keeper
+from trunkline.redis.shortcut import Shortcut, run
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class Runtime:
         self._thread: threading.Thread | None = None
         self._reactor: Engine | None = None
         self._handover: Handover | None = None
+        self._shortcut: Shortcut | None = None
         self._late: list[tuple[Work, concurrent.futures.Future[None]]] = []
         self._late_thread: threading.Thread | None = None
         self._hand = HandBack(process, self.background)
@@ -130,7 +132,12 @@ class Runtime:
 
     def send_sync(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """The same, blocking a thread without an event loop."""
-        return wait_in_thread(self._hand_over, work)
+        shortcut = self._shortcut
+        if shortcut is None:
+            made = Shortcut(self.process, self.reactor(), self._hand, self._hand_over, self.background)
+            with self._lock:
+                shortcut = self._shortcut = self._shortcut or made
+        return run(work(shortcut))
 
     def _hand_over(self, errand: Errand[T]) -> Handover:
         while True:
@@ -303,6 +310,8 @@ class Runtime:
             beating.cancel()
             await asyncio.wait({beating})
             await engine.stop()
+            if self._shortcut is not None:
+                await self._shortcut.stop()
             handover.end()
             await heart.end()
 
