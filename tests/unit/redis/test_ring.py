@@ -38,8 +38,11 @@ def test_a_further_server_takes_only_its_own_part_and_moves_nothing_between_the_
 def test_adding_a_server_moves_about_one_name_in_n_plus_one(servers: int) -> None:
     before, after = Ring(servers), Ring(servers + 1)
     names = [f"chat.room-{number}" for number in range(10_000)]
-    moved = sum(before.owners[before.shard(name)] != after.owners[after.shard(name)] for name in names)
-    assert moved / len(names) < 1.25 / (servers + 1)
+    places = [(before.owners[before.shard(name)], after.owners[after.shard(name)]) for name in names]
+    moved = [new for old, new in places if old != new]
+    # Whole virtual shards move, so that it can be less than the ideal part, and the new server has the rest later.
+    assert 0.5 / (servers + 1) < len(moved) / len(names) < 1.25 / (servers + 1)
+    assert set(moved) == {servers}, "a name moved between servers that were there before"
 
 
 def test_three_servers_hold_a_fair_part_of_a_thousand_names() -> None:
