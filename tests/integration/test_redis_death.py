@@ -13,20 +13,27 @@ import pytest
 import pytest_asyncio
 import redis
 
+from support.counting import Ledger
 from support.processes import Child, Peer, Peers
 from support.servers import RedisServer
-from trunkline import RedisChannelLayer
+from trunkline import ChannelFull, RedisChannelLayer
 from trunkline.conformance.waiting import Tasks, numbered, receive, within
 
 pytestmark = pytest.mark.redis
 
 LAYER = "trunkline.RedisChannelLayer"
 DEAD_WITHIN_S = 6.0
+CAPACITY = 50
 
 
 @pytest.fixture
 def config(redis_server: RedisServer) -> dict[str, Any]:
-    return {"hosts": [redis_server.url], "prefix": uuid.uuid4().hex, "capacity": 10_000}
+    return {
+        "hosts": [redis_server.url],
+        "prefix": uuid.uuid4().hex,
+        "capacity": 10_000,
+        "channel_capacity": {"small.*": CAPACITY},
+    }
 
 
 @pytest_asyncio.fixture
@@ -189,3 +196,82 @@ async def test_a_killed_reader_of_a_normal_channel_takes_no_more_than_it_waited_
         received = [(await receive(layer, "orders", 8))["number"] for _ in range(47)]
         await asyncio.wait(waiting, timeout=1)
         assert len(set(received)) == 47
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_killed_and_a_stopped_process_slow_nobody_and_cost_nobody_a_message(
+    redis_server: RedisServer, config: dict[str, Any], layer: RedisChannelLayer, peers: Peers
+) -> None:
+    """Both are members of the group and addressed directly, from before their end until long after it."""
+    killed, stopped, neighbour = await asyncio.gather(*(peers.start(LAYER, config) for _ in range(3)))
+    theirs = {peer: await peer.call("new_channel", "small") for peer in (killed, stopped, neighbour)}
+    for peer, name in theirs.items():
+        await peer.group_add("room", name)
+    ours, ledger = await layer.new_channel(), Ledger()
+    await layer.group_add("room", ours)
+    refused = {killed: 0, stopped: 0}
+    async with Tasks() as tasks:
+
+        async def drain_ours() -> None:
+            while True:
+                ledger.take("ours", await layer.receive(ours))
+
+        async def drain_the_neighbour() -> None:
+            while True:
+                ledger.take("neighbour", await neighbour.receive(theirs[neighbour], 60))
+
+        draining = [tasks.start(drain_ours()), tasks.start(drain_the_neighbour())]
+        begun, slowest = time.monotonic(), 0.0
+        number = 0
+        while time.monotonic() - begun < DEAD_WITHIN_S + 2:
+            if number == 20:
+                killed.child.kill()
+                stopped.child.signal(signal.SIGSTOP)
+            started = time.monotonic()
+            await within(layer.group_send("room", {"client": "group", "number": number}))
+            await within(layer.send(theirs[neighbour], {"client": "direct", "number": number}))
+            for peer in refused:
+                try:
+                    await within(layer.send(theirs[peer], numbered(number)))
+                except ChannelFull:
+                    refused[peer] += 1
+            slowest = max(slowest, time.monotonic() - started)
+            for channel in ("ours", "neighbour"):
+                ledger.count(channel, "group")
+            ledger.count("neighbour", "direct")
+            number += 1
+            await asyncio.sleep(0.01)
+        end = time.monotonic() + 10
+        while ledger.missing and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        assert not any(task.done() for task in draining)
+        stopped.child.signal(signal.SIGCONT)
+    ledger.check(in_order=["ours", "neighbour"], at_least=150)
+    assert all(refused.values()), "who reads nothing is not full, so this test showed nothing"
+    assert slowest < 3.0, f"four sends took {slowest:.1f} s"
+
+
+@pytest.mark.asyncio
+async def test_a_slow_consumer_starves_no_neighbour_in_its_own_process(
+    config: dict[str, Any], layer: RedisChannelLayer, peers: Peers
+) -> None:
+    """It never receives, by direct or group messages: its neighbours get all of theirs."""
+    peer = await peers.start(LAYER, config)
+    slow, neighbour = await peer.call("new_channel", "small"), await peer.call("new_channel", "small")
+    for name in (slow, neighbour):
+        await peer.group_add("room", name)
+    ledger, count, refused = Ledger(), 10 * CAPACITY, 0
+    for number in range(count):
+        await within(layer.group_send("room", {"client": "group", "number": number}))
+        await within(layer.send(neighbour, {"client": "direct", "number": number}))
+        try:
+            await within(layer.send(slow, numbered(number)))
+        except ChannelFull:
+            refused += 1
+        for _ in range(2):
+            ledger.take("neighbour", await peer.receive(neighbour))
+    for client in ("group", "direct"):
+        ledger.count("neighbour", client, count)
+    ledger.check(in_order=["neighbour"])
+    assert count - CAPACITY <= refused < count

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
+from support.counting import Ledger
 from support.processes import Child
 from support.servers import RedisServer
 from trunkline import RedisChannelLayer
@@ -27,7 +28,7 @@ SENDS = 1000
 
 @pytest.fixture
 def config(redis_server: RedisServer) -> dict[str, Any]:
-    return {"hosts": [redis_server.url], "prefix": uuid.uuid4().hex, "capacity": 10_000}
+    return {"hosts": [redis_server.url], "prefix": uuid.uuid4().hex, "capacity": 50_000}
 
 
 def ids(server: RedisServer) -> set[str]:
@@ -85,6 +86,57 @@ def test_a_thousand_sends_from_threads_add_two_connections_at_most_and_warn_of_n
         reader.join(70)
     assert threading.excepthook is errors_before
     assert sorted(received) == list(range(-1, 2 * SENDS))
+
+
+def test_fifty_threads_of_two_hundred_sends_each_keep_their_order_on_a_flat_number_of_connections(
+    redis_server: RedisServer, config: dict[str, Any]
+) -> None:
+    threads, sends, ledger, most = 50, 200, Ledger(), 0
+    layer, reader = RedisChannelLayer(**config), RedisChannelLayer(**config)
+
+    async def read(name: str) -> None:
+        for _ in range(threads * sends):
+            ledger.take(name, await reader.receive(name))
+
+    def work(client: int) -> None:
+        # As synchronous views do; each call of async_to_sync makes an event loop of its own.
+        for number in range(sends // 2):
+            async_to_sync(layer.send)(name, {"client": f"{client}", "number": number})
+            async_to_sync(layer.group_send)("room", {"client": f"{client} to all", "number": number})
+
+    async def run() -> None:
+        nonlocal most
+        reading = asyncio.ensure_future(read(name))
+        pool = ThreadPoolExecutor(threads)
+        working = [asyncio.get_running_loop().run_in_executor(pool, work, client) for client in range(threads)]
+        while not all(task.done() for task in working):
+            await asyncio.wait(working, timeout=0.2)
+            most = max(most, len(await asyncio.to_thread(ids, redis_server)))
+        await asyncio.gather(*working)
+        pool.shutdown()
+        await within(reading, 30, "the last message")
+        await reader.close()
+        await layer.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}, "a task is left"
+
+    async def begin() -> str:
+        name = await reader.new_channel()
+        await reader.group_add("room", name)
+        return name
+
+    gc.collect()  # what earlier tests left is not ours
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        name = asyncio.run(begin())
+        asyncio.run(run())
+        gc.collect()
+    for client in range(threads):
+        ledger.count(name, f"{client}", sends // 2)
+        ledger.count(name, f"{client} to all", sends // 2)
+    ledger.check(in_order=[name], at_least=sends // 2)
+    assert most <= 10, f"{most} connections for {threads} threads and a reader"
+    assert [str(warning.message) for warning in caught] == []
+    assert ids(redis_server) == set(), "close() leaves no connection"
 
 
 def test_a_thousand_loops_that_come_and_go_leave_no_connection(
