@@ -225,7 +225,7 @@ async def test_a_newer_version_is_skipped_counted_and_named(
         if isinstance(newer, RedisChannelLayer):
             monkeypatch.setattr(newer._run().process, "records", newer_records)
         else:
-            monkeypatch.setattr(newer._participant(), "records", newer_records)
+            monkeypatch.setattr(newer._participant().sending, "records", newer_records)
         receiving = [asyncio.create_task(reader.receive(channel)) for channel in (own, QUEUE)]
         await newer.send(own, numbered(1))
         await newer.send(QUEUE, numbered(1))

@@ -1,4 +1,4 @@
-"""One layer object in one process: what it sends, whom it wakes, and what it does every second."""
+"""One layer object in one process: what it receives, whom it wakes, and what it does every second."""
 
 from __future__ import annotations
 
@@ -9,28 +9,25 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from trunkline.codec import DIRECT, GROUP, Unreadable, records_for
 from trunkline.config import IPCOptions
 from trunkline.errors import LayerUnavailable
 from trunkline.ipc import environment, groups, presence, queues, statistics, upkeep
 from trunkline.ipc.doorbell import Doorbell
-from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.fanout import FanOut
 from trunkline.ipc.inbox import Inbox
 from trunkline.ipc.keys import Place, head_of, head_place, place_of
+from trunkline.ipc.sending import INBOX_SHARE, Sending
 from trunkline.ipc.waiting import Bells, Waiting, wake
 from trunkline.names import Address
 from trunkline.stats import Counters, LimitedLog, report_unreadable
-
-T = TypeVar("T")
 
 now_ns = time.monotonic_ns  # the same for all processes of the machine, and nobody sets it
 
 TICK = 1.0  # s between two looks at what no doorbell tells of: dead processes, and the messages they were woken for
 PAUSE = 0.25  # s until a receiver looks again for a store that was away
-INBOX_SHARE = 4  # an inbox may take one part in so many of the store
 
 _live: weakref.WeakSet[Participant] = weakref.WeakSet()
 
@@ -52,11 +49,9 @@ class Participant:
     ) -> None:
         self.identity = identity
         self.owner = bytes.fromhex(identity)
-        self._capacity_of = capacity_of
         self._counters = counters
         self._warn = warn
         self._expiry = int(options.common.expiry * 1e9)
-        self._room = options.size // INBOX_SHARE
         self._lock = threading.RLock()
         self.records = records_for(options.common.symmetric_encryption_keys, options.common.prefix)
         self._waiting = Waiting()
@@ -66,11 +61,11 @@ class Participant:
         self._bells: Bells | None = None
         self._generation = 0
         self._next_look = 0
-        self._next_tidying = 0
         self._released = False
         self.environment = environment.acquire(options)
         self._write = self.environment.write
         self._ring = self.environment.ringer.ring
+        self.sending = Sending(self.environment, self.records, capacity_of, self._expiry, options.size // INBOX_SHARE)
         self._inbox = Inbox(
             self.owner, self.environment, capacity_of, self._waiting, self._fanout, counters, self._opened
         )
@@ -80,43 +75,7 @@ class Participant:
     def __repr__(self) -> str:
         return f"<Participant {self.identity} {self._bells!r}>"
 
-    # -- sending
-
-    def send(self, channel: str, body: bytes) -> None:
-        """See ``ChannelLayer.send``; ``body`` is the encoded message."""
-        now = now_ns()
-        data = self.records.wrap(DIRECT, channel, body)
-        self._bring(now, self._push, place_of(channel), data, now, now + self._expiry, self._capacity_of(channel))
-
-    def _push(self, txn: Any, place: Place, data: bytes, now: int, deadline: int, capacity: int) -> None:
-        queues.push(txn, place, data, now, deadline, capacity, self._ring)
-        self.environment.check_room(txn, len(data))
-
-    def group_send(self, group: str, body: bytes) -> int:
-        """Returns how many members (channels, or whole processes) had no room."""
-        now = now_ns()
-        sent = self._bring(now, self._group_push, group, body, now)
-        for owner in sent.dead:
-            upkeep.bury(self.environment, owner)
-        return sent.dropped
-
-    def _group_push(self, txn: Any, group: str, body: bytes, now: int) -> groups.Sent:
-        sent = groups.send(
-            txn, group, body, self.records.wrap, now, now + self._expiry, self._capacity_of, self._room, self._ring
-        )
-        self.environment.check_room(txn, len(body))
-        return sent
-
-    def _bring(self, now: int, operation: Callable[..., T], *args: Any) -> T:
-        """Write a message; where the store is full, at most once a second after dropping everything expired."""
-        try:
-            return self._write(operation, *args)
-        except StoreFull:
-            if now < self._next_tidying:
-                raise
-            self._next_tidying = now + int(TICK * 1e9)
-            upkeep.drop_everything_expired(self.environment, now)
-            return self._write(operation, *args)
+    # -- looking
 
     def unread(self) -> list[tuple[str, int, float]]:
         """What nobody has received yet, on the whole machine: name, messages, seconds since the first was sent."""

@@ -66,7 +66,7 @@ class IPCChannelLayer(ChannelLayer):
 
     def _send(self, channel: str, body: bytes) -> None:
         try:
-            self._participant().send(channel, body)
+            self._participant().sending.send(channel, body)
         except ChannelFull:
             self.counters.of(channel).full += 1
             raise
@@ -126,7 +126,7 @@ class IPCChannelLayer(ChannelLayer):
         self._group_send(group, body)
 
     def _group_send(self, group: str, body: bytes) -> None:
-        dropped = self._participant().group_send(group, body)
+        dropped = self._participant().sending.group_send(group, body)
         self.counters.group_sent += 1
         if dropped:
             self.counters.other.dropped += dropped

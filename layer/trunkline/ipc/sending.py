@@ -1,0 +1,75 @@
+"""Sending: each message is one write transaction, for any thread and any event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from trunkline.codec import DIRECT, Records
+from trunkline.ipc import groups, queues, upkeep
+from trunkline.ipc.environment import Environment, StoreFull
+from trunkline.ipc.keys import Place, place_of
+
+T = TypeVar("T")
+
+TIDY_EVERY = 1_000_000_000  # ns between two looks for room in a store that is full
+INBOX_SHARE = 4  # an inbox may take one part in so many of the store
+
+
+class Sending:
+    """What one process sends.
+
+    :param records: make what is stored of a message.
+    :param capacity_of: how many unread messages a channel may hold.
+    :param expiry: nanoseconds that an unread message lives.
+    :param room: bytes that an inbox may hold.
+    """
+
+    def __init__(
+        self, environment: Environment, records: Records, capacity_of: Callable[[str], int], expiry: int, room: int
+    ) -> None:
+        self.records = records
+        self._environment = environment
+        self._capacity_of = capacity_of
+        self._expiry = expiry
+        self._room = room
+        self._ring = environment.ringer.ring
+        self._write = environment.write
+        self._next_tidying = 0
+
+    def send(self, channel: str, body: bytes) -> None:
+        """See ``ChannelLayer.send``; ``body`` is the encoded message."""
+        now = time.monotonic_ns()
+        data = self.records.wrap(DIRECT, channel, body)
+        self._bring(now, self._push, place_of(channel), data, now, now + self._expiry, self._capacity_of(channel))
+
+    def _push(self, txn: Any, place: Place, data: bytes, now: int, deadline: int, capacity: int) -> None:
+        queues.push(txn, place, data, now, deadline, capacity, self._ring)
+        self._environment.check_room(txn, len(data))
+
+    def group_send(self, group: str, body: bytes) -> int:
+        """Returns how many members (channels, or whole processes) had no room."""
+        now = time.monotonic_ns()
+        sent = self._bring(now, self._group_push, group, body, now)
+        for owner in sent.dead:
+            upkeep.bury(self._environment, owner)
+        return sent.dropped
+
+    def _group_push(self, txn: Any, group: str, body: bytes, now: int) -> groups.Sent:
+        sent = groups.send(
+            txn, group, body, self.records.wrap, now, now + self._expiry, self._capacity_of, self._room, self._ring
+        )
+        self._environment.check_room(txn, len(body))
+        return sent
+
+    def _bring(self, now: int, operation: Callable[..., T], *args: Any) -> T:
+        """Write a message; where the store is full, at most once a second after dropping everything expired."""
+        try:
+            return self._write(operation, *args)
+        except StoreFull:
+            if now < self._next_tidying:
+                raise
+            self._next_tidying = now + TIDY_EVERY
+            upkeep.drop_everything_expired(self._environment, now)
+            return self._write(operation, *args)
