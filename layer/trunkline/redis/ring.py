@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from trunkline.names import address_of
+
 VIRTUAL_SHARDS = 12  # a constant of key schema 1: even over 2, 3, 4, 6 and 12 servers
 MAX_SERVERS = VIRTUAL_SHARDS
 
@@ -43,8 +45,13 @@ class Ring:
         self.fingerprint = f"1:{servers}"
 
     def shard(self, name: str) -> int:
-        """The virtual shard of a group or of a process-specific channel."""
-        return crc32(name.encode("ascii")) % VIRTUAL_SHARDS
+        """The virtual shard of a group or of a process-specific channel.
+
+        All channels of one process lie together: what is sent to it, and what it acknowledges, is one script call.
+        """
+        address = address_of(name)
+        place = address.process if address is not None and address.process is not None else name
+        return crc32(place.encode("ascii")) % VIRTUAL_SHARDS
 
     def queue_shard(self, name: str, server: int) -> int:
         """The virtual shard of ``server`` that holds its list of a normal channel."""
