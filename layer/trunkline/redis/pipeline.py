@@ -1,20 +1,23 @@
 """Sends of one event loop to one server: what one turn of the loop wants travels together, and never doubles.
 
-One pipeline is in flight at a time. Each script call carries a number that rises for (sender, virtual shard); a call
-whose reply got lost is sent again under its number, and the server answers it from its store. A call that the server
-refused, and that can't have been done before, gets a new number. Nothing is retried for longer than the retry time,
-but for what is held.
+Each script call carries a number that rises for (sender, virtual shard); a call whose reply got lost is sent again
+under its number, and the server answers it from its store. A call that the server refused, and that can't have been
+done before, gets a new number. Nothing is retried for longer than the retry time, but for what is held.
 
 While all is well nothing here is a task: a pipeline is written by the turn that fills it, and its replies are handed
-out where they are read. Connecting, refusals and outages are a task's work, which ends when all is well again.
+out where they are read. What comes up while a pipeline is under way waits for its replies, but for what is enough to
+keep the server busy. Connecting, refusals and outages are a task's work, one pipeline at a time, which ends when all is
+well again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -29,6 +32,10 @@ from trunkline.redis.scripts import script
 MOST_WAITING = 10_000  # operations that wait for one server before further ones are refused at once
 MOST_BYTES = 8 * 1024 * 1024  # bodies in one pipeline
 MOST_OPERATIONS = 2_000  # operations in one pipeline
+ENOUGH = 16  # operations that are sent without waiting for the turn's end, or for the replies to those before
+MOST_FLIGHTS = 4  # pipelines under way
+
+ALONE = b"0"  # no other call of this sender and virtual shard is unanswered
 
 _LETTERS = ("direct", "push", "again", "requeue", "drop")  # scripts that answer with one letter for each operation
 
@@ -77,18 +84,19 @@ class _Call:
     """Operations that travel as one script call.
 
     :ivar number: under which the server knows it; 0 before it is sent, and again after the server refused it.
+    :ivar chain: which calls it goes behind; see the scripts' prelude.
     :ivar doubtful: it was sent and not answered, so perhaps it was done: it keeps its number whatever comes back later.
     :ivar refusal: what the server last said instead of doing it.
     :ivar not_before: monotonic seconds; the server asked to wait until then.
     """
 
-    __slots__ = ("doubtful", "first", "lane", "not_before", "number", "operations", "refusal")
+    __slots__ = ("chain", "doubtful", "lane", "not_before", "number", "operations", "refusal")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.operations: list[Operation] = []
         self.number = 0
-        self.first = False
+        self.chain: bytes = ALONE
         self.doubtful = False
         self.refusal = ""
         self.not_before = 0.0
@@ -144,11 +152,9 @@ def _closed() -> Exception:
 class Pipe:
     """The sending connection of one event loop to one server.
 
-    Operations wait in ``_pending``, then in a call in ``_calls`` until that is answered. A call that has a number was
-    sent and not answered: it goes out again under its number, before all that have none yet.
-
-    At most one of these is so at any time: a pipeline is under way (``_under_way``), the next one is due in this turn
-    (``_due``), or a task does what is left (``_task``).
+    Operations wait in ``_pending`` and travel in ``_flights``. What a flight brought back undone is left in ``_calls``:
+    a call that has a number there was sent and not answered, and goes out again under its number, before all that have
+    none yet. A task (``_task``) sees to these, when no flight is under way any more.
     """
 
     def __init__(self, process: Process, server: Server, turn: Callable[[], None]) -> None:
@@ -159,9 +165,12 @@ class Pipe:
         self._loop = asyncio.get_running_loop()
         self._turn = turn
         self._numbers = [0] * VIRTUAL_SHARDS
+        self._open: list[deque[int]] = [deque() for _ in range(VIRTUAL_SHARDS)]
+        self._most_flights = 1 if server.target.guarded else MOST_FLIGHTS
         self._pending: list[Operation] = []
         self._calls: list[_Call] = []
-        self._under_way: _Flight | None = None
+        self._flights: deque[_Flight] = deque()
+        self._landed: list[tuple[_Flight, list[Any] | Exception]] = []
         self._due = False
         self._asked = False
         self._lonely = True
@@ -171,7 +180,7 @@ class Pipe:
         self._refused_since: float | None = None  # monotonic seconds
 
     def __repr__(self) -> str:
-        return f"<Pipe to {self.server.label}: {len(self._pending)} waiting, {len(self._calls)} calls under way>"
+        return f"<Pipe to {self.server.label}: {len(self._pending)} waiting, {len(self._flights)} pipelines under way>"
 
     def add(self, lane: Lane, own: tuple[Arg, ...], size: int = 0, held: bool = False) -> asyncio.Future[str]:
         """Queue an operation for this turn's pipeline and return the future of its answer.
@@ -185,26 +194,28 @@ class Pipe:
         if self.server.away_since is not None and not held:
             self._check(now - self.server.away_since)
         future: asyncio.Future[str] = self._loop.create_future()
-        self._pending.append(Operation(lane, own, future, size, held, now))
-        if self._under_way is None and not self._due and self._task is None:
-            if self._lonely:  # the last pipeline had one operation: waiting for company would only cost time
+        pending = self._pending
+        pending.append(Operation(lane, own, future, size, held, now))
+        if self._task is None and not self._landed:
+            # Where the last pipeline had one operation, waiting for company would only cost time.
+            if len(pending) == ENOUGH or (self._lonely and not self._flights and not self._due):
                 self._send()
-            else:
+            elif not self._flights and not self._due:
                 self._due = True
-                self._loop.call_soon(self._send)
+                self._loop.call_soon(self._turn_ends)
         return future
 
     def wake(self) -> None:
         """Send what waits, acknowledgements included, in the next turn."""
         self._asked = True
-        if self._under_way is None and not self._due and self._task is None:
+        if self._task is None and not self._flights and not self._due and not self._landed:
             self._due = True
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._turn_ends)
 
     async def close(self, patience: float = 2.0) -> None:
         """Send what waits, if that is possible within ``patience`` seconds, and close the connection."""
         self._stopping = True
-        if self._under_way or self._due or self._task:
+        if self._flights or self._landed or self._due or self._task:
             self._quiet = self._loop.create_future()
             await asyncio.wait({self._quiet}, timeout=patience)
         if (task := self._task) is not None:
@@ -221,15 +232,20 @@ class Pipe:
         self.wire.abandon()
 
     def _drop(self) -> None:
-        """Forget the pipeline under way; what it acknowledged is acknowledged again."""
-        flight, self._under_way = self._under_way, None
-        if flight is not None:
+        """Forget the pipelines under way; what they acknowledged is acknowledged again."""
+        for flight in (*(landed for landed, _ in self._landed), *self._flights):
             self._queue_again(flight.acks)
+            self._calls += flight.calls
+        self._landed = []
+        self._flights.clear()
+        for numbers in self._open:
+            numbers.clear()
 
     def _check(self, away: float) -> None:
         if away >= self.process.options.retry_time:
             raise self._unavailable()
-        if len(self._pending) + sum(len(call.operations) for call in self._calls) >= MOST_WAITING:
+        calls = itertools.chain(self._calls, *(flight.calls for flight in self._flights))
+        if len(self._pending) + sum(len(call.operations) for call in calls) >= MOST_WAITING:
             raise LayerUnavailable(
                 f"{self.server.label} is away and {MOST_WAITING} sends wait for it already; this one was not sent."
             )
@@ -257,42 +273,60 @@ class Pipe:
 
     # -- while all is well
 
+    def _turn_ends(self) -> None:
+        self._due = False
+        if self._task is None and not self._landed and not self._flights:
+            self._send()
+
     def _send(self) -> None:
         """Send what waits as one pipeline; a task does it where that needs more than writing."""
-        self._due = False
-        if self._task is not None or self._under_way is not None:
-            return
         try:
             if self._calls or not self.wire.connected:
-                self._begin()
+                if not self._flights:
+                    self._begin()
+                return
+            if len(self._flights) >= self._most_flights:
                 return
             self._form_calls()
+            calls, self._calls = self._calls, []
             acks = self._take_acks()
-            if not self._calls and not acks:
-                self._rest()
+            if not calls and not acks:
+                if not self._flights:
+                    self._rest()
                 return
-            self._lonely = len(self._calls) <= 1 and (not self._calls or len(self._calls[0].operations) == 1)
+            self._lonely = len(calls) <= 1 and (not calls or len(calls[0].operations) == 1)
             self._turn()
-            self._under_way = flight = _Flight(self._number(self._calls), acks, self.process.id)
+            flight = _Flight(calls, acks, self.process.id)
+            for call in calls:
+                shard = call.lane.shard
+                self._numbers[shard] = call.number = self._numbers[shard] + 1
+                before = self._open[shard]
+                call.chain = b"%d:%d" % (before[0], before[-1]) if before else ALONE
+                before.append(call.number)
+            self._flights.append(flight)
             commands = self._commands(flight)
             try:
-                self.wire.start(pack(commands), len(commands), PATIENCE, self._answered)
+                self.wire.start(pack(commands), len(commands), PATIENCE, partial(self._answered, flight))
             except ServerAway as error:
-                self._answered(error)
+                self._answered(flight, error)
         except Exception as error:  # whatever it is, nobody shall wait for ever
             self._broken(error)
 
-    def _answered(self, result: list[Any] | Exception) -> None:
-        """The replies of the pipeline under way."""
-        flight = self._under_way
-        if flight is None:
+    def _answered(self, flight: _Flight, result: list[Any] | Exception) -> None:
+        """The replies of a pipeline."""
+        if not self._flights or self._flights[0] is not flight:
             return  # closed meanwhile
         try:
-            if not isinstance(result, list) or not all(type(each) is list and each[0] == b"OK" for each in result):
-                self._under_way = None
-                self._begin(flight, result)
+            self._flights.popleft()
+            for call in flight.calls:
+                self._open[call.lane.shard].popleft()
+            well = isinstance(result, list) and all(type(each) is list and each[0] == b"OK" for each in result)
+            if self._landed or not well:
+                self._landed.append((flight, result))  # seen to when nothing is under way any more
+                if not self._flights:
+                    self._begin()
                 return
-            self._under_way, self._calls = None, []
+            assert isinstance(result, list)
             for call, reply in zip(flight.calls, flight.split(result)[0], strict=True):
                 call.resolve(reply[1].decode())
             for shard, tokens in flight.acks:
@@ -301,25 +335,29 @@ class Pipe:
                 mark_back(self.server)
             if flight.calls:
                 self._refused_since = None
-            if self._pending or self._asked:
+            if (self._pending or self._asked) if not self._flights else len(self._pending) >= ENOUGH:
                 self._send()
-            else:
+            elif not self._flights:
                 self._rest()
         except Exception as error:
             self._broken(error)
 
-    def _begin(self, flight: _Flight | None = None, result: list[Any] | Exception | None = None) -> None:
-        self._task = self._loop.create_task(self._struggle(flight, result))
+    def _begin(self) -> None:
+        landed, self._landed = self._landed, []
+        self._task = self._loop.create_task(self._struggle(landed))
 
     # -- while it is not
 
-    async def _struggle(self, flight: _Flight | None, result: list[Any] | Exception | None) -> None:
+    async def _struggle(self, landed: list[tuple[_Flight, list[Any] | Exception]]) -> None:
         pause = 0.02
         try:
-            if flight is not None and result is not None:
-                problem = await self._conclude(flight, result)
+            self._calls = [call for flight, _ in landed for call in flight.calls] + self._calls
+            refused: set[int] = set()  # virtual shards; what was chained behind a refused call was certainly not done
+            for flight, result in landed:
+                problem = await self._conclude(flight, result, refused)
                 if problem:
                     mark_away(self.server, problem)
+                refused.update(call.lane.shard for call in flight.calls if not call.number)
             while True:
                 self._give_up()
                 self._form_calls()
@@ -415,13 +453,19 @@ class Pipe:
             raise
         return await self._conclude(flight, result)
 
-    async def _conclude(self, flight: _Flight, result: list[Any] | Exception) -> str:
-        """Judge what came back of a pipeline; returns as ``_exchange``."""
+    async def _conclude(self, flight: _Flight, result: list[Any] | Exception, refused: Collection[int] = ()) -> str:
+        """Judge what came back of a pipeline; returns as ``_exchange``.
+
+        :param refused: virtual shards where a call before it was refused.
+        """
         acks = flight.acks
         try:
             if isinstance(result, Exception):
                 for call in flight.calls:
-                    call.doubtful = True
+                    if call.lane.shard in refused:
+                        call.refused()
+                    else:
+                        call.doubtful = True
                 return str(result)
             of_calls, of_acks = flight.split(result)
             for (shard, tokens), reply in zip(acks, of_acks, strict=True):
@@ -467,6 +511,9 @@ class Pipe:
                     ask_epochs = True
                 elif not self.process.adopt(call.lane.shard, reply[1].decode()):
                     call.not_before = time.monotonic() + 0.05  # a flush is under way
+                continue
+            elif reply[0] == b"GAP":
+                call.refused()
                 continue
             elif reply[0] == b"WAIT":
                 call.refused()
@@ -517,21 +564,22 @@ class Pipe:
     def _number(self, calls: Iterable[_Call]) -> list[_Call]:
         """In the order in which they go: first what was sent before, then what has no number yet and now gets one."""
         sent = [call for call in calls if call.number]
-        opened = {call.lane.shard for call in sent}
         for call in calls:
             if not call.number:
                 shard = call.lane.shard
-                self._numbers[shard] += 1
-                call.number, call.first = self._numbers[shard], shard not in opened
-                opened.add(shard)
+                self._numbers[shard] = call.number = self._numbers[shard] + 1
                 sent.append(call)
+        lowest: dict[int, int] = {}
+        for call in sent:
+            floor = lowest.setdefault(call.lane.shard, call.number)
+            call.chain = ALONE if floor == call.number else b"%d:0" % floor
         return sent
 
     def _commands(self, flight: _Flight) -> list[list[Arg]]:
         commands: list[list[Arg]] = []
         for call in flight.calls:
             lane = call.lane
-            command = [*lane.prefix, self.process.epochs[lane.shard], self.sender, call.number, int(call.first)]
+            command = [*lane.prefix, self.process.epochs[lane.shard], self.sender, call.number, call.chain]
             command += lane.head
             for operation in call.operations:
                 command += operation.own

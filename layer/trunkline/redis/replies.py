@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,7 @@ Done = Callable[[list[Any] | Exception], None]
 
 
 class Replies(asyncio.Protocol):
-    """The receiving end of a connection: collects the replies of one pipeline at a time.
+    """The receiving end of a connection: collects the replies of each pipeline, in the order in which they were sent.
 
     :ivar lost: why the connection can't be used any more; ``None`` while it can.
     :ivar progress: whether something came since this was last set to ``False``.
@@ -68,17 +69,16 @@ class Replies(asyncio.Protocol):
         self.demoted = False
         self._reader = hiredis.Reader(replyError=self._error)
         self._replies: list[Any] = []
-        self._wanted = 0
-        self._done: Done | None = None
+        self._expected: deque[tuple[int, Done]] = deque()
 
     def expect(self, count: int, done: Done) -> None:
-        """Call ``done`` once, with the next ``count`` replies, or with what ended the connection before."""
-        self._wanted, self._done = count, done
+        """Call ``done`` once, with ``count`` replies behind those expected already, or with the connection's end."""
+        self._expected.append((count, done))
 
     @property
     def waiting(self) -> bool:
         """Whether replies are still to come."""
-        return self._done is not None
+        return bool(self._expected)
 
     def _error(self, text: str) -> Exception:
         self.demoted = self.demoted or text.startswith(_DEMOTED) or " READONLY " in text or "-READONLY " in text
@@ -86,26 +86,26 @@ class Replies(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.progress = True
-        replies = self._replies
+        expected = self._expected
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
+                if not expected:
+                    self._fail(ConnectionError("the server sent what nobody asked for"))
+                    return
+                replies = self._replies
                 replies.append(reply)
+                if len(replies) == expected[0][0]:
+                    self._replies = []
+                    expected.popleft()[1](replies)
         except hiredis.HiredisError as error:
             self._fail(error)
-            return
-        if self._done is None:
-            if replies:
-                self._fail(ConnectionError("the server sent what nobody asked for"))
-        elif len(replies) == self._wanted:
-            done, self._replies, self._done = self._done, [], None
-            done(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc or ConnectionError("the connection was closed"))
 
     def _fail(self, error: Exception) -> None:
         self.lost = self.lost or error
-        done, self._done = self._done, None
-        if done is not None:
+        expected, self._expected = self._expected, deque()
+        for _, done in expected:
             done(error)

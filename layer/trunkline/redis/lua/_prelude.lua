@@ -32,25 +32,47 @@ end
 
 -- The same for numbered calls, by sender and number. Races guarded against: a reply that got lost (the retry is
 -- answered from the store) and a request that a proxy delivers late (refused: a higher number was seen).
--- The store: the highest number, then "|number:length:answer" for each call of the sender's current pipeline.
+-- ARGV[4] is '0', or "<floor>:<after>" behind other calls that are not answered yet: the lowest number among them, and
+-- the one before this call, without which it must not be done: the order is kept when that one was refused.
+-- The store: the highest number, then "|number:length:answer" for each call that may be asked again.
+local function entry(at)
+  local _, last, number, length = string.find(stored, '^|(%d+):(%d+):', at)
+  return number, last and last + 1, last and last + length
+end
+
 local function refused(known, sender, number)
   local found = redis.call('MGET', base .. 'epoch', base .. 's:' .. sender)
   epoch, stored = found[1], found[2]
   local other = another(known)
-  if other or not stored then return other end
-  if tonumber(number) > tonumber(string.match(stored, '^%d+')) then return nil end
-  local at = string.find(stored, '|', 1, true)
-  while at do
-    local _, last, which, length = string.find(stored, '^|(%d+):(%d+):', at)
-    if not last then break end
-    if which == number then return {'OK', string.sub(stored, last + 1, last + length)} end
-    at = last + length + 1
+  if other then return other end
+  local highest = stored and string.match(stored, '^%d+') or '0'
+  if tonumber(number) > tonumber(highest) then
+    local after = string.match(ARGV[4], ':(%d+)$')
+    if after and after ~= '0' and after ~= highest then return {'GAP'} end
+    return nil
+  end
+  local at = #highest + 1
+  while at <= #stored do
+    local which, first, last = entry(at)
+    if not which then break end
+    if which == number then return {'OK', string.sub(stored, first, last)} end
+    at = last + 1
   end
   return {'LATE'}
 end
 
-local function answer(sender, number, first, text)
-  local before = (first ~= '1' and stored) and string.match(stored, '^%d+(.*)$') or ''
+local function answer(sender, number, chain, text)
+  local before, floor = '', tonumber(string.match(chain, '^(%d+):'))
+  local at = floor and stored and #string.match(stored, '^%d+') + 1 or 0
+  while at > 0 and at <= #stored do
+    local which, _, last = entry(at)
+    if not which then break end
+    if tonumber(which) >= floor then
+      before = string.sub(stored, at)
+      break
+    end
+    at = last + 1
+  end
   local now = '|' .. number .. ':' .. #text .. ':' .. text
   redis.call('SET', base .. 's:' .. sender, number .. before .. now, 'PX', STORE_LIFE)
   return {'OK', text}

@@ -1,10 +1,10 @@
 -- Put held messages back: to be given again, or to the dead letters when they were given often enough.
 -- KEYS: held:<channel>, canary. Derives: epoch, s:<sender>, again:<channel>, bell:<channel>, dead.
--- ARGV: epoch, sender, number, first, channel, most deliveries, then for each message: id, consumer, how often it was
+-- ARGV: epoch, sender, number, chain, channel, most deliveries, then for each message: id, consumer, how often it was
 -- given, what happened, pause ms, reason. What happened is 'failed' (this delivery counts), 'unseen' (it does not: no
 -- handler saw the message) or 'dead' (it is not to be given again).
 -- Returns OK and one letter for each message: w waits to be given again, d dead letter, g not the caller's any more.
--- Or EPOCH, LATE.
+-- Or EPOCH, LATE, GAP.
 -- Race: a reader that was taken for dead meanwhile: its message is somebody else's, and is left to them.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

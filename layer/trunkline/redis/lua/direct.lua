@@ -1,7 +1,7 @@
 -- Send direct messages to channels of one process.
 -- KEYS: in:<process>, canary. Derives: epoch, s:<sender>, cnt:<process>.
--- ARGV: epoch, sender, number, first, process, expiry ms, most messages, most bytes, then (channel, capacity, record)...
--- Returns OK and one letter for each message: k kept, f channel full, i inbox full. Or EPOCH, LATE.
+-- ARGV: epoch, sender, number, chain, process, expiry ms, most messages, most bytes, then (channel, capacity, record)...
+-- Returns OK and one letter for each message: k kept, f channel full, i inbox full. Or EPOCH, LATE, GAP.
 -- Race: two senders at the last free place; the count and the append are one step.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

@@ -1,7 +1,7 @@
 -- Remove held messages that were handled.
 -- KEYS: held:<channel>, canary. Derives: epoch, s:<sender>, again:<channel>.
--- ARGV: epoch, sender, number, first, channel, id...
--- Returns OK and an empty text. Or EPOCH, LATE.
+-- ARGV: epoch, sender, number, chain, channel, id...
+-- Returns OK and an empty text. Or EPOCH, LATE, GAP.
 -- Race: a reader that was taken for dead meanwhile. It did handle the message, so nobody else has to, whoever has it.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

@@ -1,7 +1,7 @@
 -- Remove dead letters.
 -- KEYS: dead, canary. Derives: epoch, s:<sender>.
--- ARGV: epoch, sender, number, first, id...
--- Returns OK and one letter for each: k removed, m no such letter. Or EPOCH, LATE.
+-- ARGV: epoch, sender, number, chain, id...
+-- Returns OK and one letter for each: k removed, m no such letter. Or EPOCH, LATE, GAP.
 -- Race: somebody who requeues the same letter: whoever comes second finds none.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

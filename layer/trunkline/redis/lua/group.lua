@@ -1,8 +1,8 @@
 -- Send messages to a group: one record in the inbox of each live process that has members.
 -- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, grace, graced, in:<process>, cnt:<process>.
--- ARGV: epoch, sender, number, first, expiry ms, most messages, most bytes, record...
+-- ARGV: epoch, sender, number, chain, expiry ms, most messages, most bytes, record...
 -- Returns OK and "<dropped inboxes>" followed by "\n<name>" for each normal channel in the group, to which the sender
--- sends itself. Or EPOCH, LATE, or WAIT with the milliseconds until memberships have settled after a restart.
+-- sends itself. Or EPOCH, LATE, GAP, or WAIT with the milliseconds until memberships have settled after a restart.
 -- Race: a process that joins while the message is on its way; membership and append are one step.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

@@ -1,8 +1,8 @@
 -- Put a member into a group: a process ("p:<id>") or a name that the sender sends to ("n:<channel>").
 -- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, of:<process>, in:<process>,
 -- cnt:<process>.
--- ARGV: epoch, sender, number, first, member, life ms, process to count as alive or '', other process or '', control record.
--- Returns OK and an empty text. Or EPOCH, LATE.
+-- ARGV: epoch, sender, number, chain, member, life ms, process to count as alive or '', other process or '', control record.
+-- Returns OK and an empty text. Or EPOCH, LATE, GAP.
 -- Race: a process that joins before its first beat would be taken for dead; joining counts as one.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

@@ -1,8 +1,8 @@
 -- Take a member out of a group, or tell another process to.
 -- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, of:<process>, in:<process>,
 -- cnt:<process>.
--- ARGV: epoch, sender, number, first, member or '', other process or '', control record.
--- Returns OK and an empty text. Or EPOCH, LATE.
+-- ARGV: epoch, sender, number, chain, member or '', other process or '', control record.
+-- Returns OK and an empty text. Or EPOCH, LATE, GAP.
 -- Race: a later join of the same process; the caller sends joins and leaves of one group one after the other.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

@@ -1,7 +1,7 @@
 -- Wake a reader that is blocked on its bells, because it has to wait for another channel too.
 -- KEYS: nudge:<reader>, canary.
--- ARGV: epoch, sender, number, first.
--- Returns OK and an empty text. Or EPOCH, LATE.
+-- ARGV: epoch, sender, number, chain.
+-- Returns OK and an empty text. Or EPOCH, LATE, GAP.
 -- Race: a reader that is not blocked yet: the nudge stays in the list until it looks.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

@@ -1,8 +1,8 @@
 -- Put messages into a queue, at its end, or back to its front as they came from there.
 -- KEYS: q:<channel>, canary. Derives: epoch, s:<sender>, bell:<channel>.
--- ARGV: epoch, sender, number, first, channel, expiry ms, capacity, 'end' or 'front', record...
+-- ARGV: epoch, sender, number, chain, channel, expiry ms, capacity, 'end' or 'front', record...
 -- Records that go to the front bring their deadline along, no capacity applies to them, and the last one given is first.
--- Returns OK and one letter for each message: k kept, f full. Or EPOCH, LATE.
+-- Returns OK and one letter for each message: k kept, f full. Or EPOCH, LATE, GAP.
 -- Race: two senders at the last free place; a reader that looks between the append and the bell.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

@@ -1,7 +1,7 @@
 -- Give dead letters to readers again, as if they had never been given; they don't expire any more.
 -- KEYS: dead, canary. Derives: epoch, s:<sender>, held:<channel>, again:<channel>, bell:<channel>.
--- ARGV: epoch, sender, number, first, id...
--- Returns OK and one letter for each: k given again, m no such letter. Or EPOCH, LATE.
+-- ARGV: epoch, sender, number, chain, id...
+-- Returns OK and one letter for each: k given again, m no such letter. Or EPOCH, LATE, GAP.
 -- Race: two people who requeue the same letter: the second finds none.
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
 if refusal then return refusal end

@@ -2,9 +2,9 @@
 -- something may be given again.
 -- KEYS: held:<channel>, canary. Derives: epoch, s:<sender>, again:<channel>, bell:<channel>, q:<channel>,
 -- tended:<channel>, procs, grace, graced, dead.
--- ARGV: epoch, sender, number, first, channel, most deliveries, consumer, server's milliseconds as the caller knew them
+-- ARGV: epoch, sender, number, chain, channel, most deliveries, consumer, server's milliseconds as the caller knew them
 -- when it listed what it has, then the ids of that.
--- Returns OK and "<given again> <dead letters>". Or EPOCH, LATE.
+-- Returns OK and "<given again> <dead letters>". Or EPOCH, LATE, GAP.
 -- Race: a take whose reply is on its way while the list is made: only what was given well before that counts as lost.
 local MOST = 1000 -- entries of one reader that are looked at in one call
 local refusal = refused(ARGV[1], ARGV[2], ARGV[3])
