@@ -29,6 +29,7 @@ from trunkline.redis.liveness import Heart
 from trunkline.redis.process import Process
 from trunkline.redis.reliable import Keeper
 from trunkline.redis.shortcut import Shortcut, run
+from trunkline.redis.switch import Switch
 
 T = TypeVar("T")
 
@@ -39,26 +40,18 @@ CLOSE_WITHIN = 3.0  # seconds that close() waits for the other event loops, and 
 LATE_WITHIN = 10.0  # seconds for what a busy event loop hands over after close()
 
 
-class _Seen:
-    """An event loop that has no connections of its own: since when it is known, and how often it was used."""
-
-    __slots__ = ("first", "uses")
-
-    def __init__(self, first: float) -> None:
-        self.first = first
-        self.uses = 0
-
-
 class _Attached(NamedTuple):
     """An event loop with connections of its own.
 
     :ivar guard: ends with the loop.
     :ivar retired: done when the loop has closed its connections.
+    :ivar switch: what the loop asked for before it had them.
     """
 
     engine: Engine
     guard: asyncio.Task[None]
     retired: concurrent.futures.Future[None]
+    switch: Switch | None
 
 
 class Runtime:
@@ -73,7 +66,7 @@ class Runtime:
         self.process = process
         self.groups = Groups(process)
         self._engines: dict[asyncio.AbstractEventLoop, _Attached] = {}
-        self._seen: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Seen] = weakref.WeakKeyDictionary()
+        self._seen: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Switch] = weakref.WeakKeyDictionary()
         self._home: Engine | None = None
         self._generation = 0
         self._abandoned: list[_Attached] = []
@@ -95,31 +88,52 @@ class Runtime:
     # -- which engine
 
     def engine(self) -> Engine | None:
-        """The running loop's own engine; ``None`` where the reactor has to do the work."""
+        """The running loop's own engine; ``None`` where the reactor has to do the work, or still does some that is to
+        be done before."""
         loop = asyncio.get_running_loop()
         found = self._engines.get(loop)
         if found:
-            return found.engine
+            return None if found.switch is not None and found.switch.busy else found.engine
         reactor = self._reactor
         if reactor is not None and reactor.loop is loop:
             return reactor
         seen = self._seen.get(loop)
         if seen is None:
-            seen = self._seen[loop] = _Seen(time.monotonic())
+            seen = self._seen[loop] = Switch(time.monotonic())
         seen.uses += 1
         settled = seen.uses > SETTLED_USES and threading.current_thread() is threading.main_thread()
-        return self._promote(loop) if settled or time.monotonic() - seen.first > SETTLED else None
+        if settled or time.monotonic() - seen.first > SETTLED:
+            engine = self._promote(loop)
+            return None if seen.busy else engine
+        return None
 
     def own_engine(self) -> Engine:
         """The running loop's own engine, made now if need be: this loop receives."""
-        return self.engine() or self._promote(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        found = self._engines.get(loop)
+        if found is None:
+            self.engine()
+            found = self._engines.get(loop)
+        if found is not None:
+            return found.engine
+        reactor = self._reactor
+        return reactor if reactor is not None and reactor.loop is loop else self._promote(loop)
 
     async def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """Do ``work`` with the running loop's engine, or in the reactor."""
         engine = self.engine()
-        if engine is not None:
-            return await work(engine)
-        return await asyncio.wrap_future(self.submit(work))
+        if engine is None:
+            found, switch = self._attachment()
+            if found is None:
+                return await switch.elsewhere(asyncio.wrap_future(self.submit(work)))
+            await switch.turn()
+            engine = found.engine
+        return await work(engine)
+
+    def _attachment(self) -> tuple[_Attached | None, Switch]:
+        """What the running loop has, after ``engine`` returned ``None``."""
+        loop = asyncio.get_running_loop()
+        return self._engines.get(loop), self._seen[loop]
 
     def submit(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> Any:
         """Do ``work`` in the reactor; returns a concurrent future."""
@@ -127,8 +141,12 @@ class Runtime:
         return asyncio.run_coroutine_threadsafe(work(reactor), reactor.loop)
 
     async def send(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
-        """As ``run`` for a loop that has no engine, and for work that waits for the engine's calls only."""
-        return await wait_in_loop(self._hand_over, work)
+        """As ``run`` after ``engine`` returned ``None``, and for work that waits for the engine's calls only."""
+        found, switch = self._attachment()
+        if found is None:
+            return await switch.elsewhere(wait_in_loop(self._hand_over, work))
+        await switch.turn()
+        return await work(found.engine)
 
     def send_sync(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """The same, blocking a thread without an event loop."""
@@ -155,7 +173,7 @@ class Runtime:
         retired.set_running_or_notify_cancel()  # who waits for it can't cancel it
         guard = loop.create_task(self._guard(engine, retired), name="trunkline guard")
         with self._lock:
-            self._engines[loop] = _Attached(engine, guard, retired)
+            self._engines[loop] = _Attached(engine, guard, retired, self._seen.get(loop))
         return engine
 
     async def _guard(self, engine: Engine, retired: concurrent.futures.Future[None]) -> None:
