@@ -118,9 +118,9 @@ async def test_sends_keep_their_order_while_connections_are_cut_and_scripts_forg
         with redis_server.client() as client:
             while True:
                 await asyncio.to_thread(client.script_flush)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
 
-    proxy.cut_at_random_bytes(10_000)
+    proxy.cut_at_random_bytes(25_000)
     async with Tasks() as tasks:
         tasks.start(forget())
         received = await _send_in_order(sender, receiver, channel)

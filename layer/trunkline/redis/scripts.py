@@ -24,5 +24,11 @@ def script(name: str) -> Script:
     """The script ``lua/<name>.lua`` with the prelude before it."""
     folder = files("trunkline.redis") / "lua"
     parts = ["_prelude", *(["_held"] if name in HELD else []), name]
-    text = b"".join((folder / f"{part}.lua").read_bytes() for part in parts)
+    text = b"".join(_bare((folder / f"{part}.lua").read_bytes()) for part in parts)
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def _bare(text: bytes) -> bytes:
+    """What the server needs of a file: half of it, as a weak line may have to carry it."""
+    lines = (line.strip() for line in text.splitlines())
+    return b"".join(line + b"\n" for line in lines if line and not line.startswith(b"--"))
