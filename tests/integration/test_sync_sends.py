@@ -113,7 +113,7 @@ def test_fifty_threads_send_two_hundred_each_in_order_over_a_flat_number_of_conn
     gc.collect()  # what earlier tests left is not ours
     with warnings.catch_warnings(record=True) as caught, Reader(layer) as reader:
         warnings.simplefilter("always")
-        ledger, before, most = reader.ledger, connections(layer, servers), 0
+        ledger, most = reader.ledger, 0
 
         def send(client: str) -> None:
             for number in range(SENDS):
@@ -136,7 +136,8 @@ def test_fifty_threads_send_two_hundred_each_in_order_over_a_flat_number_of_conn
         gc.collect()
     assert ledger.sent.total() == THREADS * SENDS
     ledger.check(in_order=(OWN, GROUP), at_least=SENDS // 3)
-    assert most - before <= 3 * max(len(servers), 1), f"{most - before} connections more"
+    # To each server: beats, inboxes, bells, sends of the reader's loop, of the layer's own and of one thread at a time.
+    assert most <= 6 * len(servers), f"{most} connections"
     assert [str(warning.message) for warning in caught] == []
 
 

@@ -266,10 +266,10 @@ class Pipe:
 
     def take_over(self, flight: _Flight, reply: Any) -> asyncio.Future[str]:
         """Go on with a call that was composed here and not answered with OK; to be called in the pipe's loop."""
-        (call,) = self._calls = flight.calls
         self.wire.abort()
-        self._begin(flight, reply if isinstance(reply, ServerAway) else [reply])
-        return call.operations[0].future
+        self._landed.append((flight, reply if isinstance(reply, ServerAway) else [reply]))
+        self._begin()
+        return flight.calls[0].operations[0].future
 
     # -- while all is well
 
