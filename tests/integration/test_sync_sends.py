@@ -318,10 +318,14 @@ def test_refused_scripts_and_a_new_epoch_are_no_errors_for_a_thread(redis_server
 
 
 @pytest.mark.redis
-def test_close_ends_the_waiting_of_threads(start_redis: Callable[..., RedisServer]) -> None:
+def test_close_ends_the_waiting_of_threads(
+    start_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
     server = start_redis()
     layer = RedisChannelLayer(hosts=[server.url], prefix="sync", retry_time=30.0)
-    layer.send_sync("orders", numbered(0))
+    for number in range(20):
+        layer.send_sync("orders", numbered(number))
+        time.sleep(0.01)  # a connection is opened for threads meanwhile
     server.pause()
     try:
         with ThreadPoolExecutor(4) as pool:
@@ -334,6 +338,8 @@ def test_close_ends_the_waiting_of_threads(start_redis: Callable[..., RedisServe
                     send.result(20)
     finally:
         server.resume()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
     layer.send_sync("orders", numbered(5))  # usable again
     asyncio.run(within(layer.close()))
 

@@ -87,9 +87,12 @@ class Errand(Generic[T]):
 
     def fail(self, error: BaseException) -> None:
         """End it with an error, wherever it is."""
-        coroutine, self._coroutine, self._waits_for, self._work = self._coroutine, None, None, None
+        coroutine, future = self._coroutine, self._waits_for
+        self._coroutine = self._waits_for = self._work = None
         if coroutine is not None:
             coroutine.close()
+        if future is not None and not future.cancel() and not future.cancelled():
+            future.exception()  # nobody else looks at it, and nobody shall be told of that
         self._error = error
         self._ended()
 

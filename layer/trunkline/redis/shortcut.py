@@ -28,6 +28,7 @@ from trunkline.redis.replies import NotNow, ServerAway, judge
 T = TypeVar("T")
 
 MOST_BYTES = 65536  # of one message; a larger one may take its time, which only the reactor can tell from an outage
+PAUSE = 5.0  # seconds until the next attempt, where no such connection could be opened
 USES = 2  # sends after which a connection is opened for threads: a process that sends once doesn't need it
 
 Hand = Callable[[Errand[Any]], Handover]
@@ -85,7 +86,8 @@ class _ThreadPipe:
         self._lock = threading.Lock()  # held by the thread that uses the line
         self._line: _Line | None = None
         self._uses = 0
-        self._opening = False
+        self._opening = threading.Lock()  # held while a connection is being opened
+        self._not_before = 0.0
         self._closed = False
 
     def add(self, lane: Lane, own: tuple[Any, ...], size: int = 0, held: bool = False) -> _Answer:
@@ -149,10 +151,11 @@ class _ThreadPipe:
 
     def _open(self) -> None:
         self._uses += 1
-        if self._uses < USES or self._opening or self._closed or self._server.away_since is not None:
+        if self._uses < USES or self._closed or self._server.away_since is not None:
             return
-        if self._shortcut.lends(self._server):
-            self._opening = True
+        if time.monotonic() < self._not_before or not self._shortcut.lends(self._server):
+            return
+        if self._opening.acquire(blocking=False):
             self._shortcut.background(self._connect)
 
     async def _connect(self, _: Engine) -> None:
@@ -166,9 +169,9 @@ class _ThreadPipe:
                 self._line = line
                 return
         except (ServerAway, NotNow):
-            pass
+            self._not_before = time.monotonic() + PAUSE
         finally:
-            self._opening = False
+            self._opening.release()
         await pipe.close()
 
     async def close(self) -> None:
