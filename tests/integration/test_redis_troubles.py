@@ -79,11 +79,11 @@ async def test_trouble_of_two_seconds_is_a_pause(
 async def test_trouble_that_lasts_fails_sends_in_the_server_s_words_and_receives_wait(
     trouble: Trouble, make_layer: Callable[..., RedisChannelLayer]
 ) -> None:
-    layer = make_layer(trouble.url, retry_time=1)
+    layer = make_layer(trouble.url, retry_time=2)
     name = await layer.new_channel()
     async with Tasks() as tasks:
         waiting = await tasks.start_waiting(layer.receive(name), layer.receive("orders"))
-        await layer.send("other", numbered(0))
+        await until_accepted(lambda: layer.send("other", numbered(0)))  # it may take longer than the retry time
         await asyncio.to_thread(trouble.begin)
         for target in ("orders", name):
             with pytest.raises(LayerUnavailable) as caught:

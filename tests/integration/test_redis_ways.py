@@ -26,7 +26,7 @@ async def make_layer() -> AsyncIterator[Callable[..., RedisChannelLayer]]:
     made: list[RedisChannelLayer] = []
 
     def make(host: str | dict[str, Any], **options: Any) -> RedisChannelLayer:
-        layer = RedisChannelLayer(hosts=[host], **{"retry_time": 1, **options})
+        layer = RedisChannelLayer(hosts=[host], **{"retry_time": 2, **options})
         made.append(layer)
         return layer
 
@@ -67,7 +67,7 @@ def tls_server(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> TlsSe
 async def test_tls_with_an_authority_and_a_certificate_of_ones_own(
     tls_server: TlsServer, make_layer: Callable[..., RedisChannelLayer]
 ) -> None:
-    layer = make_layer(tls_server.host(tls_server.authority, tls_server.authority))
+    layer = make_layer(tls_server.host(tls_server.authority, tls_server.authority), retry_time=10)
     await layer.send("orders", numbered(1))
     assert await receive(layer, "orders") == numbered(1)
 
@@ -141,7 +141,7 @@ async def test_a_user_of_another_prefix_is_told_what_it_lacks(
     url = redis_server.url.replace("redis://", f"redis://{USER}:{PASSWORD}@")
     sentence = await refusal(make_layer(url, prefix="another"), caplog)
     assert "permissions" in sentence
-    layer = make_layer(url)
+    layer = make_layer(url, retry_time=10)
     await layer.send("orders", numbered(1))
     assert await receive(layer, "orders") == numbered(1)
 
@@ -152,7 +152,7 @@ async def test_a_user_without_info_is_warned_of_and_served(
 ) -> None:
     with redis_server.client() as client:
         client.execute_command("ACL", "SETUSER", USER, *acl_rules()[0], "-info")
-    layer = make_layer(redis_server.url.replace("redis://", f"redis://{USER}:{PASSWORD}@"))
+    layer = make_layer(redis_server.url.replace("redis://", f"redis://{USER}:{PASSWORD}@"), retry_time=10)
     await layer.send("orders", numbered(1))
     assert await receive(layer, "orders") == numbered(1)
     assert [record for record in caplog.records if "could not be checked" in record.getMessage()]
@@ -167,7 +167,7 @@ async def test_a_socket_with_a_user_and_a_database(
     with server.client() as client:
         for rules in (acl_rules()[0], acl_rules()[3]):
             client.execute_command("ACL", "SETUSER", USER, *rules)
-    layer = make_layer(f"unix://{USER}:{PASSWORD}@{path}?db=1")
+    layer = make_layer(f"unix://{USER}:{PASSWORD}@{path}?db=1", retry_time=10)
     await layer.send("orders", numbered(1))
     assert await receive(layer, "orders") == numbered(1)
     with server.client() as client:
@@ -179,7 +179,7 @@ async def test_a_socket_with_a_user_and_a_database(
 async def test_flush_looks_for_its_keys_without_stopping_the_server(
     redis_server: RedisServer, make_layer: Callable[..., RedisChannelLayer]
 ) -> None:
-    layer = make_layer(redis_server.url, capacity=1000)
+    layer = make_layer(redis_server.url, capacity=1000, retry_time=10)
     with redis_server.client() as client:
         client.eval("for i = 1, 3000 do redis.call('SET', 'others:' .. i, i) end", 0)
         for number in range(500):

@@ -162,14 +162,20 @@ class Wire:
         writer = connection._writer
         reader = connection._reader
         ended = writer is None or reader is None or writer.transport.is_closing() or reader.at_eof()
-        if connecting.cancelled() or error is not None or ended or writer is None:
+        refusal = bytes(reader._buffer) if reader is not None else b""  # type: ignore[attr-defined]
+        if connecting.cancelled() or error is not None or ended or refusal or writer is None:
             late = connecting.cancelled()
             if not late and error is None and reader is not None:
                 await asyncio.sleep(0.01)  # why TLS ended is told some turns later
                 error = reader.exception()
             await self.close()
-            silence = f"no greeting in {GREETING_TIMEOUT:g} s" if late else "it closed the connection at once"
-            raise ServerAway(f"{self.target.label}: {_reason(error) if error else silence}") from error
+            if error is not None:
+                reason = _reason(error)
+            elif refusal:  # a server that has no place for us says so unasked
+                reason = refusal.decode(errors="replace").strip().lstrip("-")
+            else:
+                reason = f"no greeting in {GREETING_TIMEOUT:g} s" if late else "it closed the connection at once"
+            raise ServerAway(f"{self.target.label}: {reason}") from error
         self._socket = writer.get_extra_info("socket")
         self._transport, self._replies = writer.transport, Replies()
         writer.transport.set_protocol(self._replies)

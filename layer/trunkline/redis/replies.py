@@ -91,7 +91,8 @@ class Replies(asyncio.Protocol):
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
                 if not expected:
-                    self._fail(ConnectionError("the server sent what nobody asked for"))
+                    refused = isinstance(reply, Exception)  # it has no place for us, or throws us out
+                    self._fail(reply if refused else ConnectionError("the server sent what nobody asked for"))
                     return
                 replies = self._replies
                 replies.append(reply)
@@ -102,7 +103,8 @@ class Replies(asyncio.Protocol):
             self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exc or ConnectionError("the connection was closed"))
+        told = self._replies[0] if self._replies else None  # a server that throws us out answers the first command
+        self._fail(told if isinstance(told, Exception) else exc or ConnectionError("the connection was closed"))
 
     def _fail(self, error: Exception) -> None:
         self.lost = self.lost or error
