@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -81,9 +83,22 @@ def test_a_stop_lets_the_running_handler_finish_and_nothing_is_repeated(
     assert second.notes == ["begun 2 1", "ended 2 1"]
 
 
+def stop_in_a_handler(victim: WorkerProcess) -> None:
+    """SIGSTOP at a moment when a handler has begun and not ended."""
+    end = time.monotonic() + GIVEN_AGAIN_S
+    while True:
+        victim.process.send_signal(signal.SIGSTOP)
+        os.waitpid(victim.process.pid, os.WUNTRACED)
+        if victim.notes and victim.notes[-1].startswith("begun"):
+            return
+        assert time.monotonic() < end, "its handlers are never stopped in the middle"
+        victim.process.send_signal(signal.SIGCONT)
+        time.sleep(0.003)
+
+
 @pytest.mark.slow
 def test_workers_killed_at_random_lose_nothing_and_every_repeat_is_counted(worker: StartWorker) -> None:
-    messages, kills, chance = 1000, 6, random.Random(3)
+    messages, kills, in_handlers, chance = 1000, 6, 3, random.Random(3)
     workers = [worker("careful", *AT_LEAST_ONCE) for _ in range(3)]
     gone: list[WorkerProcess] = []
 
@@ -91,7 +106,7 @@ def test_workers_killed_at_random_lose_nothing_and_every_repeat_is_counted(worke
         layer = RedisChannelLayer(**workers[0].config, capacity=messages, expiry=600)
         try:
             await asyncio.gather(
-                *(layer.send("careful", {"type": "job", "n": n, "seconds": 0.004}) for n in range(messages))
+                *(layer.send("careful", {"type": "job", "n": n, "seconds": 0.01}) for n in range(messages))
             )
         finally:
             await layer.close()
@@ -110,7 +125,10 @@ def test_workers_killed_at_random_lose_nothing_and_every_repeat_is_counted(worke
     asyncio.run(send())
     for kill in range(kills):
         until_ended((kill + 1) * messages // (kills + 2))
-        victim = workers.pop(chance.randrange(3))
+        victim = chance.choice([each for each in workers if each.notes])  # not one that is just starting
+        workers.remove(victim)
+        if kill < in_handlers:
+            stop_in_a_handler(victim)
         victim.kill()
         gone.append(victim)
         workers.append(worker("careful", *AT_LEAST_ONCE))
@@ -124,6 +142,7 @@ def test_workers_killed_at_random_lose_nothing_and_every_repeat_is_counted(worke
     lost = set(range(messages)) - handled.keys()
     assert not lost, f"{len(lost)} of {messages} messages were lost"
     repeated = {n: sorted(counts) for n, counts in begun.items() if len(counts) > 1}
+    assert len(repeated) >= in_handlers
     # A killed worker had one message at most; nothing else may come again, and nobody counts a delivery twice.
     assert sum(len(counts) - 1 for counts in repeated.values()) <= kills
     assert all(len(set(counts)) == len(counts) and counts[0] == 1 for counts in repeated.values()), repeated
