@@ -22,7 +22,7 @@ from trunkline.layers.deliveries import DeadLetter
 pytestmark = pytest.mark.redis
 
 AT_LEAST_ONCE = ("--delivery", "at-least-once")
-GIVEN_AGAIN_S = 30.0  # what a dead worker had, on a busy machine
+GIVEN_AGAIN_S = 60.0  # what a dead worker had, on a busy machine
 
 StartWorker = Callable[..., WorkerProcess]
 
