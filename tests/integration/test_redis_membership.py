@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -220,3 +221,70 @@ async def test_a_group_message_reaches_the_names_of_living_servers_when_another_
                 assert await receive(layer, name) == numbered(1)
     finally:
         await within(layer.close(), 15)
+
+
+@pytest.mark.asyncio
+async def test_joins_and_leaves_in_any_order_leave_what_the_last_of_each_group_said(
+    redis_server: RedisServer, make: Callable[..., RedisChannelLayer]
+) -> None:
+    layer, numbers, groups = make(), random.Random(5), [f"room-{number}" for number in range(60)]
+    names = [await layer.new_channel() for _ in range(3)]
+    members: dict[str, set[str]] = {group: set() for group in groups}
+
+    async def change(group: str) -> None:
+        """Joins and leaves of one group, one after the other; some are cancelled on the way, and then done again."""
+        for _ in range(12):
+            name = numbers.choice(names)
+            what, change = numbers.choice(
+                [(layer.group_add, members[group].add), (layer.group_discard, members[group].discard)]
+            )
+            if numbers.random() < 0.3:
+                task = asyncio.ensure_future(what(group, name))
+                await asyncio.sleep(numbers.choice([0, 0.001]))
+                task.cancel()
+                await asyncio.wait({task}, timeout=10)
+            await what(group, name)
+            change(name)
+
+    def change_in_another_loop(part: list[str]) -> None:
+        async def changes() -> None:
+            await asyncio.gather(*map(change, part))
+
+        asyncio.run(changes())
+
+    await within(
+        asyncio.gather(*map(change, groups[:40]), asyncio.to_thread(change_in_another_loop, groups[40:])), 60, "the end"
+    )
+
+    async def agree() -> None:
+        with redis_server.client() as client:
+            held = {key.rpartition(":")[2] for key in client.scan_iter("*:g:*", count=5000)}
+            listed = {group for key in client.scan_iter("*:of:*", count=5000) for group in client.smembers(key)}
+        assert held == listed == {group for group, some in members.items() if some}
+
+    await eventually(agree, 8)
+    for number, group in enumerate(groups):
+        await layer.group_send(group, numbered(number))
+    for name in names:
+        expected = [number for number, group in enumerate(groups) if name in members[group]]
+        assert sorted([(await receive(layer, name))["number"] for _ in expected]) == expected
+
+
+@pytest.mark.asyncio
+async def test_a_thousand_joins_of_one_turn_are_a_call_for_each_virtual_shard(
+    redis_server: RedisServer, make: Callable[..., RedisChannelLayer]
+) -> None:
+    layer = make()
+    name = await layer.new_channel()
+    first = asyncio.ensure_future(layer.receive(name))  # this loop has connections of its own from now on
+    await layer.group_add("first", name)
+    with redis_server.client() as client:
+        before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        await within(asyncio.gather(*(layer.group_add(f"room-{number}", name) for number in range(1000))), 20)
+        calls = client.info("commandstats")["cmdstat_evalsha"]["calls"] - before
+        assert groups_at(redis_server) == 1001
+        await within(asyncio.gather(*(layer.group_discard(f"room-{number}", name) for number in range(1000))), 20)
+        assert groups_at(redis_server) == 1
+    assert calls < 300, "a thousand joins, and the beats of some seconds"
+    await layer.group_send("first", numbered(1))
+    assert await within(first, 5) == numbered(1)

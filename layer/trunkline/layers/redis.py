@@ -58,11 +58,11 @@ class RedisChannelLayer(ReliableReceiving):
 
     def _run(self) -> Runtime:
         runtime = self._runtime
-        if runtime is not None and runtime.pid == os.getpid():
+        if runtime is not None and runtime.pid == _pid:
             return runtime
         with _making:
             runtime = self._runtime
-            if runtime is None or runtime.pid != os.getpid():
+            if runtime is None or runtime.pid != _pid:
                 if runtime is not None:
                     _inherited.append(runtime)
                 self._forget()
@@ -78,8 +78,11 @@ class RedisChannelLayer(ReliableReceiving):
             self._finalizer = None
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        self._run().announce()
-        return await super().new_channel(prefix)
+        runtime = self._run()
+        runtime.announce()
+        channel = await super().new_channel(prefix)
+        runtime.process.mailbox.open(channel)
+        return channel
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         names.check_channel(channel)
@@ -169,32 +172,44 @@ class RedisChannelLayer(ReliableReceiving):
                 return channel, message
 
     async def group_add(self, group: str, channel: str) -> None:
+        runtime = self._run()
+        own = self._is_open(runtime, channel)
+        if own and runtime.groups.add_known(group, channel):
+            return
         names.check_group(group)
-        names.check_channel(channel)
-        runtime, address = self._run(), names.address_of(channel)
-        own = address is not None and address.process == self.process
+        address = None if own else names.address_of(names.check_channel(channel))
 
         async def add(engine: Engine) -> None:
-            if own:
+            if own or (address is not None and address.process == self.process):
                 runtime.attend(engine)
                 await runtime.groups.add_own(engine, group, channel)
             else:
                 await runtime.groups.add_foreign(engine, group, channel, address)
 
-        await runtime.run(add)
+        engine = runtime.engine()
+        await (add(engine) if engine is not None else runtime.run(add))
 
     async def group_discard(self, group: str, channel: str) -> None:
+        runtime = self._run()
+        own = self._is_open(runtime, channel)
+        if own and runtime.groups.discard_known(group, channel):
+            return
         names.check_group(group)
-        names.check_channel(channel)
-        runtime, address = self._run(), names.address_of(channel)
+        address = None if own else names.address_of(names.check_channel(channel))
 
         async def discard(engine: Engine) -> None:
-            if address is not None and address.process == self.process:
+            if own or (address is not None and address.process == self.process):
                 await runtime.groups.discard_own(engine, group, channel)
             else:
                 await runtime.groups.discard_foreign(engine, group, channel, address)
 
-        await runtime.run(discard)
+        engine = runtime.engine()
+        await (discard(engine) if engine is not None else runtime.run(discard))
+
+    @staticmethod
+    def _is_open(runtime: Runtime, channel: object) -> bool:
+        """Whether it is the name of an open channel of this process, which was judged when it was opened."""
+        return isinstance(channel, str) and runtime.process.mailbox.knows(channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         names.check_group(group)

@@ -4,6 +4,6 @@ Pure bookkeeping shared by the layers: no I/O and no clock of its own.
 """
 
 from trunkline.mailbox.mailbox import Mailbox
-from trunkline.mailbox.waiting import NextTurn, Waiter, fail_one, wake_one
+from trunkline.mailbox.waiting import NextTurn, Waiter, fail_one, wake, wake_one
 
-__all__ = ["Mailbox", "NextTurn", "Waiter", "fail_one", "wake_one"]
+__all__ = ["Mailbox", "NextTurn", "Waiter", "fail_one", "wake", "wake_one"]

@@ -9,14 +9,16 @@ that the server knows what this process holds (a call failed, the server lost it
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import time
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 import ormsgpack
 
 from trunkline.codec import CONTROL, GROUP, Record, Unreadable
+from trunkline.errors import LayerUnavailable
+from trunkline.mailbox import Waiter, wake
 from trunkline.names import Address
 from trunkline.redis.engine import Engine
 from trunkline.redis.process import INBOX_BYTES, Membership, Process
@@ -28,14 +30,20 @@ MEND_AT_ONCE = 500  # groups of one server that are told again at the same time
 
 
 class _Telling:
-    """A join or leave on its way to the server, by an event loop."""
+    """A join or leave on its way to the server, by an event loop.
 
-    __slots__ = ("done", "loop")
+    :ivar waiters: who wants to know that it is over, in any loop.
+    :ivar error: why it failed.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("error", "group", "loop", "over", "waiters")
+
+    def __init__(self, group: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.group = group
         self.loop = loop
-        self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self.done.set_running_or_notify_cancel()  # who waits for it can't cancel it
+        self.waiters: list[Waiter] = []
+        self.over = False
+        self.error: BaseException | None = None
 
 
 class _Life(NamedTuple):
@@ -51,10 +59,27 @@ class Groups:
     def __init__(self, process: Process) -> None:
         self.process = process
         self._busy: dict[str, _Telling] = {}
+        # What one turn of an engine's loop has to tell about one virtual shard: joins (True) or leaves.
+        self._gathered: dict[tuple[Engine, int, bool], list[_Telling]] = {}
         self._doubtful: list[dict[str, None]] = [{} for _ in process.servers]
         self._lost: set[int] = set()
         self._losses = [0] * VIRTUAL_SHARDS
         self._mending: set[int] = set()
+
+    def add_known(self, group: str, channel: str) -> bool:
+        """Make an open channel of this process a member where nobody has to be told; returns whether that was so."""
+        process = self.process
+        with process.lock:
+            if group.__class__ is not str or group in self._busy or not self._known(group):
+                return False
+            process.mailbox.join(group, channel, time.monotonic() + process.common.group_expiry)
+            return True
+
+    def discard_known(self, group: str, channel: str) -> bool:
+        """End a membership of an open channel; returns whether that was all, and nobody has to be told."""
+        mailbox = self.process.mailbox
+        with self.process.lock:
+            return group.__class__ is str and mailbox.holds(group) and not mailbox.leave(group, channel)
 
     async def add_own(self, engine: Engine, group: str, channel: str) -> None:
         """Make a channel of this process a member. If that fails, it stays a member for as long as it was before."""
@@ -214,73 +239,92 @@ class Groups:
         return (
             known is not None
             and known.epoch != ""
-            and known.epoch == self._life(group).epoch
+            and known.epoch == self.process.epochs[known.shard]
             and time.monotonic() < known.refresh_at
         )
 
-    def _life(self, group: str) -> _Life:
-        shard = self.process.ring.shard(group)
-        return _Life(self.process.epochs[shard], self._losses[shard])
-
     async def _settle(self, engine: Engine, group: str) -> None:
-        process = self.process
+        process, loop = self.process, engine.loop
         while True:
             with process.lock:
                 held = process.mailbox.holds(group)
-                other = self._busy.get(group)
-                if other is None:
+                telling = self._busy.get(group)
+                ours = telling is None
+                if telling is None:
                     if self._known(group) if held else group not in process.memberships:
                         return
-                    telling = self._busy[group] = _Telling(engine.loop)
-            if other is not None:
-                await self._wait(group, other)
+                    telling = self._busy[group] = _Telling(group, loop)
+                    self._gather(engine, held, telling)
+                waiter: Waiter = loop.create_future()
+                telling.waiters.append(waiter)
+            if telling.loop is loop:
+                await waiter
             else:
-                await self._tell(engine, group, held, telling)
+                await self._wait_for_another(waiter, telling)
+            if ours and telling.error is not None:
+                raise type(telling.error)(*telling.error.args) from telling.error  # each caller one of its own
 
-    async def _wait(self, group: str, other: _Telling) -> None:
-        waiting = asyncio.wrap_future(other.done)
+    async def _wait_for_another(self, waiter: Waiter, telling: _Telling) -> None:
+        """Wait for a loop in another thread, or until it was closed or stands still."""
         try:
-            await asyncio.wait({waiting}, timeout=1.0)
+            await asyncio.wait({waiter}, timeout=1.0)
         finally:
-            waiting.cancel()
-        if not other.done.done() and not other.loop.is_running():  # its loop was closed, or stands still
+            waiter.cancel()
+        if not telling.over and not telling.loop.is_running():
             with self.process.lock:
-                if self._busy.get(group) is other:
-                    del self._busy[group]
-                    self.process.memberships[group] = Membership()
+                if self._busy.get(telling.group) is telling:
+                    del self._busy[telling.group]
+                    self.process.memberships[telling.group] = Membership()
 
-    async def _tell(self, engine: Engine, group: str, held: bool, telling: _Telling) -> None:
-        process = self.process
-        member, before = f"p:{process.id}", self._life(group)
-        try:
-            if held:
-                call = self._call(engine, "join", group, (member, self._entry_life(), process.id, "", ""))
-            else:
-                call = self._call(engine, "leave", group, (member, "", ""))
-        except BaseException:
-            self._told(group, held, telling, before, False)
-            raise
-        call.add_done_callback(
-            lambda done: self._told(group, held, telling, before, not done.cancelled() and done.exception() is None)
-        )
-        await asyncio.shield(call)
+    def _gather(self, engine: Engine, held: bool, telling: _Telling) -> None:
+        """What one turn of a loop has to tell about one virtual shard travels as one call."""
+        where = (engine, self.process.ring.shard(telling.group), held)
+        gathered = self._gathered.get(where)
+        if gathered is None:
+            for other in [other for other in self._gathered if other[0].loop.is_closed()]:
+                del self._gathered[other]
+            gathered = self._gathered[where] = []
+            engine.loop.call_soon(self._tell, *where)
+        gathered.append(telling)
 
-    def _told(self, group: str, held: bool, telling: _Telling, before: _Life, answered: bool) -> None:
+    def _tell(self, engine: Engine, shard: int, held: bool) -> None:
         process = self.process
         with process.lock:
-            now = self._life(group)
-            certain = answered and self._busy.get(group) is telling
-            if self._busy.get(group) is telling:
-                del self._busy[group]
-            if certain and not held:
-                process.memberships.pop(group, None)
-            elif certain and now.losses == before.losses and before.epoch in ("", now.epoch):
-                refresh_at = time.monotonic() + REFRESH * process.common.group_expiry
-                process.memberships[group] = Membership(now.epoch, refresh_at)
-            else:
-                process.memberships[group] = Membership()
-                self._doubt(group)
-        telling.done.set_result(None)
+            tellings = self._gathered.pop((engine, shard, held))
+            before = _Life(process.epochs[shard], self._losses[shard])
+        groups = tuple(telling.group for telling in tellings)
+        head: tuple[Arg, ...] = (process.id, self._entry_life()) if held else (process.id,)
+        told = partial(self._told, tellings, shard, held, before)
+        try:
+            engine.call("enter" if held else "exit", shard, "of", process.id, head, groups).add_done_callback(told)
+        except Exception as error:
+            failed: asyncio.Future[str] = engine.loop.create_future()
+            failed.set_exception(error)
+            told(failed)
+
+    def _told(self, tellings: list[_Telling], shard: int, held: bool, before: _Life, call: asyncio.Future[str]) -> None:
+        process = self.process
+        error = LayerUnavailable("It was given up.") if call.cancelled() else call.exception()
+        running = asyncio.get_running_loop()
+        with process.lock:
+            now = _Life(process.epochs[shard], self._losses[shard])
+            certain = error is None and now.losses == before.losses and before.epoch in ("", now.epoch)
+            refresh_at = time.monotonic() + REFRESH * process.common.group_expiry
+            for telling in tellings:
+                group, telling.over, telling.error = telling.group, True, error
+                current = self._busy.get(group) is telling
+                if current:
+                    del self._busy[group]
+                if current and error is None and not held:
+                    process.memberships.pop(group, None)
+                elif current and certain:
+                    process.memberships[group] = Membership(now.epoch, refresh_at, shard)
+                else:
+                    process.memberships[group] = Membership()
+                    self._doubt(group)
+            for telling in tellings:
+                for waiter in telling.waiters:
+                    wake(waiter, running)
 
     def _call(self, engine: Engine, script: str, group: str, head: tuple[Arg, ...]) -> asyncio.Future[str]:
         return engine.call(script, self.process.ring.shard(group), "g", group, head)

@@ -80,6 +80,7 @@ class Membership:
 
     epoch: str = ""
     refresh_at: float = 0.0
+    shard: int = 0
 
 
 class Process:

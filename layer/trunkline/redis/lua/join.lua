@@ -1,4 +1,4 @@
--- Put a member into a group: a process ("p:<id>") or a name that the sender sends to ("n:<channel>").
+-- Put a member into a group: another process ("p:<id>") or a name that the sender sends to ("n:<channel>").
 -- KEYS: g:<group>, canary. Derives: epoch, s:<sender>, procs, of:<process>, in:<process>,
 -- cnt:<process>.
 -- ARGV: epoch, sender, number, chain, member, life ms, process to count as alive or '', other process or '', control record.
