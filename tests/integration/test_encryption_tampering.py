@@ -117,3 +117,26 @@ async def test_a_message_that_is_kept_until_it_is_done_is_encrypted_too(server: 
         assert [found.message for found in await stranger.dead_letters()] == [numbered(1)]
     finally:
         await asyncio.gather(layer.close(), stranger.close())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("keys", [[], [OLD]], ids=["in the clear", "encrypted"])
+async def test_why_a_handler_failed_is_told_to_those_with_the_key_only(
+    client: Any, server: dict[str, Any], keys: list[str]
+) -> None:
+    layer = RedisChannelLayer(**{**server, "symmetric_encryption_keys": keys})
+    stranger = RedisChannelLayer(**{**server, "symmetric_encryption_keys": [NEW]})
+    try:
+        await layer.send("jobs", numbered(1))
+        delivery = await asyncio.wait_for(layer.receive_reliably("jobs"), 10)
+        await delivery.failed("ValueError: hush-hush is no name", again=False)
+        (letter,) = await layer.dead_letters()
+        assert letter.reason == "ValueError: hush-hush is no name"
+        (key,) = client.scan_iter(f"tl1:{server['prefix']}:*:dead", count=1000)
+        ((_, fields),) = client.xrange(key)
+        assert (b"hush" in b"".join(fields.values())) == (not keys)
+        if keys:
+            (unread,) = await stranger.dead_letters()
+            assert "none of this process' keys opens it" in unread.reason
+    finally:
+        await asyncio.gather(layer.close(), stranger.close())

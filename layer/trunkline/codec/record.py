@@ -16,6 +16,8 @@ DIRECT = ord("d")  # name is a channel
 GROUP = ord("g")  # name is a group
 CONTROL = ord("c")  # name is the control's subject; the body says what to do
 
+REASON = ord("w")  # no record: why a message of the channel is a dead letter, sealed where messages are
+
 DEADLINE_DIGITS = 13  # milliseconds since 1970 until the year 2286
 
 

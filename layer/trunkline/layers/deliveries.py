@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from trunkline.base import ChannelLayer
 from trunkline.redis.deadletters import Letter, change_letters, read_letters
 from trunkline.redis.held import Ticket
-from trunkline.redis.reliable import Fate, finish, pause_after, put_back
+from trunkline.redis.reliable import Fate, finish, kept_reason, pause_after, put_back
 from trunkline.redis.runtime import Runtime
 
 
@@ -121,7 +121,8 @@ class ReliableReceiving(ChannelLayer):
 
     async def _put_back(self, ticket: Ticket, fate: Fate, reason: str) -> None:
         runtime, pause_s = self._run(), pause_after(ticket.deliveries)
-        letter = await runtime.run(lambda engine: put_back(engine, ticket, fate, reason, pause_s))
+        kept = kept_reason(runtime.process.records, ticket.place.channel, reason)
+        letter = await runtime.run(lambda engine: put_back(engine, ticket, fate, kept, pause_s))
         if letter == "d":
             runtime.keeper.report(ticket.place.channel, 1, reason)
 

@@ -11,7 +11,7 @@ from trunkline.errors import LayerUnavailable
 from trunkline.redis.connections import Wire
 from trunkline.redis.greeting import PATIENCE, greet
 from trunkline.redis.process import Process
-from trunkline.redis.reliable import Caller
+from trunkline.redis.reliable import Caller, shown_reason
 from trunkline.redis.replies import NotNow, ServerAway
 from trunkline.redis.ring import VIRTUAL_SHARDS
 
@@ -72,7 +72,7 @@ async def _of_shard(process: Process, wire: Wire, shard: int) -> list[Letter]:
                     int(of[b"n"]),
                     int(of[b"f"]),
                     int(of[b"l"]),
-                    of[b"w"].decode("utf-8", "replace"),
+                    shown_reason(process.records, of[b"c"].decode(), of[b"w"]),
                     of[b"r"],
                 )
             )

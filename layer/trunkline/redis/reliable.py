@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from trunkline.codec import REASON, SEALED_VERSION, Records, Unreadable
 from trunkline.errors import LayerUnavailable
 from trunkline.redis.held import Place, Ticket
 from trunkline.redis.process import Process, Server
@@ -97,13 +98,14 @@ async def finish(caller: Caller, ticket: Ticket) -> None:
     await _settle(caller, ticket, "done", (ticket.place.channel,), (ticket.entry,))
 
 
-async def put_back(caller: Caller, ticket: Ticket, fate: Fate, reason: str, pause_s: float = 0.0) -> str:
+async def put_back(caller: Caller, ticket: Ticket, fate: Fate, reason: str | bytes, pause_s: float = 0.0) -> str:
     """Put a message back, or to the dead letters when it was given often enough.
 
+    :param reason: kept with a dead letter; what may hold something of a message has to be a ``kept_reason``.
     :returns: one letter: ``w`` it waits to be given again, ``d`` dead letter, ``g`` it was not ours any more.
     :raises LayerUnavailable: as ``finish``.
     """
-    own = (ticket.entry, ticket.consumer, ticket.deliveries, fate, int(pause_s * 1000), shortened(reason))
+    own = (ticket.entry, ticket.consumer, ticket.deliveries, fate, int(pause_s * 1000), reason)
     return await _settle(caller, ticket, "again", (ticket.place.channel, MOST_DELIVERIES), own)
 
 
@@ -123,9 +125,20 @@ def pause_after(deliveries: int) -> float:
     return float(FIRST_PAUSE_S * 2 ** (deliveries - 1))
 
 
-def shortened(reason: str) -> str:
-    """A reason of any length as it is kept."""
-    return reason if len(reason) <= MOST_REASON else reason[: MOST_REASON - 1] + "…"
+def kept_reason(records: Records, channel: str, reason: str) -> bytes:
+    """A reason of any length as it is kept: encrypted as messages are, since a handler's error may quote one."""
+    text = reason if len(reason) <= MOST_REASON else reason[: MOST_REASON - 1] + "…"
+    return records.wrap(REASON, channel, text.encode("utf-8", "replace"))
+
+
+def shown_reason(records: Records, channel: str, kept: bytes) -> str:
+    """A reason that was kept, by ``kept_reason`` or in the clear by a script."""
+    try:
+        if kept[:1] == bytes((SEALED_VERSION,)):
+            kept = records.unwrap(REASON, channel, kept)
+    except Unreadable as error:
+        return f"The reason can't be read: {error}"
+    return kept.decode("utf-8", "replace")
 
 
 class Keeper:
