@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline.codec import MAX_MESSAGE_BYTES, Unreadable, decode, encode, encode_json
@@ -19,6 +19,7 @@ LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.float
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=5))
 def test_a_message_comes_back_from_either_serializer(message: dict[str, Any]) -> None:
     assert decode(encode(message)) == message
@@ -70,6 +71,7 @@ def test_both_serializers_have_one_limit() -> None:
         encode_json({"value": "\n" * (MAX_MESSAGE_BYTES - 100)})
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_garbage_is_a_message_or_refused_in_one_known_way(data: bytes) -> None:
     for body in (data, b"{" + data, b'{"a":' + data):

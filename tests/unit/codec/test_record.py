@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline.codec import (
@@ -22,11 +22,13 @@ NAMES = st.text("abcXYZ019._-!", min_size=1, max_size=99)
 DEADLINE = b"1790000000000"
 
 
+@settings(deadline=None)
 @given(st.sampled_from([DIRECT, GROUP, CONTROL]), NAMES, st.binary(max_size=300))
 def test_a_record_comes_back_as_it_was_packed(kind: int, name: str, body: bytes) -> None:
     assert unpack_record(DEADLINE + pack_record(kind, name, body)) == Record(int(DEADLINE), kind, name, body)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_a_value_error_or_a_record_and_nothing_else(data: bytes) -> None:
     try:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline.codec import CONTROL, DIRECT, GROUP, Record, Undecryptable, UnknownVersion, Unreadable, records_for
@@ -32,6 +32,7 @@ def records(*keys: bytes, prefix: str = "site") -> SealedRecords:
 SENDER, READER = records(OLD), records(OLD)
 
 
+@settings(deadline=None)
 @given(KINDS, NAMES, st.binary(max_size=300))
 def test_another_process_with_the_key_reads_what_was_sealed(kind: int, name: str, body: bytes) -> None:
     data = DEADLINE + SENDER.pack(kind, name, body)
@@ -81,6 +82,7 @@ def test_a_record_that_is_cut_anywhere_is_refused() -> None:
             READER.unwrap(DIRECT, "chat", kept[:length])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_in_one_known_way(data: bytes) -> None:
     for read in (
