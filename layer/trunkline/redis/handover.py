@@ -65,10 +65,13 @@ class Errand(Generic[T]):
         except BaseException as error:
             self._error = error
         else:
-            future._asyncio_future_blocking = False  # as a task tells a future that it was heard
-            self._waits_for = future
-            future.add_done_callback(self._resume)
-            return True
+            if asyncio.isfuture(future):
+                future._asyncio_future_blocking = False  # as a task tells a future that it was heard
+                self._waits_for = future
+                future.add_done_callback(self._resume)
+                return True
+            self._coroutine.close()
+            self._error = RuntimeError(f"an errand waits for futures only, not for {future!r}")
         self._coroutine = self._waits_for = None
         self._ended()
         return False
