@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,33 @@ async def test_a_user_without_info_is_warned_of_and_served(
     await layer.send("orders", numbered(1))
     assert await receive(layer, "orders") == numbered(1)
     assert [record for record in caplog.records if "could not be checked" in record.getMessage()]
+
+
+@pytest.mark.asyncio
+async def test_the_documented_user_with_its_additions_delivers_at_least_once_and_tells_statistics(
+    redis_server: RedisServer, make_layer: Callable[..., RedisChannelLayer]
+) -> None:
+    with redis_server.client() as client:
+        for rules in acl_rules()[:2]:
+            client.execute_command("ACL", "SETUSER", USER, *rules)
+        layer = make_layer(redis_server.url.replace("redis://", f"redis://{USER}:{PASSWORD}@"), retry_time=10)
+        for number in range(3):
+            await layer.send("orders", numbered(number))
+        await (await within(layer.receive_reliably("orders"), 10)).done()
+        for _ in range(2):
+            await (await within(layer.receive_reliably("orders"), 10)).failed("no stock", again=False)
+        first, second = await layer.dead_letters()
+        # The answer is what was not found.
+        assert await layer.requeue_dead_letters([first.id]) == []
+        assert await layer.drop_dead_letters([second.id]) == []
+        await (await within(layer.receive_reliably("orders"), 10)).done()
+        end = time.monotonic() + 10
+        while (await layer.statistics()).total.messages_count < 3:  # they are reported about once a second
+            assert time.monotonic() < end, f"no statistics, but {client.acl_log()}"
+            await asyncio.sleep(0.1)
+        await layer.channel_statistics("orders")
+        await layer.close()
+        assert not (refused := client.acl_log()), refused
 
 
 @pytest.mark.asyncio
