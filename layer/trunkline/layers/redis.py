@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
+from collections.abc import Coroutine
 from typing import Any
 
 from trunkline import names
@@ -85,14 +86,23 @@ class RedisChannelLayer(ReliableReceiving):
         return channel
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
-        names.check_channel(channel)
-        body = self.encode(message)
-        runtime = self._run()
+        runtime = self._runtime
+        if runtime is None or runtime.pid != _pid:
+            runtime = self._run()
         engine = runtime.engine()
-        if engine is not None:
-            await self._send(engine, channel, body)
-        else:
+        if engine is None or channel.__class__ is not str or channel not in engine.ways:  # those were judged before
+            names.check_channel(channel)
+        body = self.encode(message)
+        if engine is None:
             await runtime.send(lambda reactor: self._send(reactor, channel, body))
+            return
+        tally = self.counters.of(channel)
+        try:
+            await self._carry(engine, channel, body)
+        except ChannelFull:
+            tally.full += 1
+            raise
+        tally.sent += 1
 
     def send_sync(self, channel: str, message: dict[str, Any]) -> None:
         refuse_event_loop("send")
@@ -109,12 +119,8 @@ class RedisChannelLayer(ReliableReceiving):
             raise
         tally.sent += 1
 
-    async def _carry(self, engine: Engine, channel: str, body: bytes) -> None:
-        address = names.address_of(channel)
-        if address is None or address.process is None:
-            await engine.send_queue(channel, body)
-        else:
-            await engine.send_direct(channel, address, body)
+    def _carry(self, engine: Engine, channel: str, body: bytes) -> Coroutine[Any, Any, None]:
+        return engine.carry(channel, body)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         # One coroutine from the application to the future that it waits for, and names that the mailbox knows are not

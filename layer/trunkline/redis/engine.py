@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from trunkline.codec import DIRECT, Record
 from trunkline.errors import ChannelFull, LayerUnavailable
-from trunkline.names import Address
+from trunkline.names import address_of
 from trunkline.redis.inbox import InboxReader
 from trunkline.redis.pipeline import Lane, Pipe
 from trunkline.redis.process import INBOX_BYTES, Process, Server
@@ -20,12 +20,27 @@ from trunkline.redis.replies import Arg
 REMEMBERED = 10_000  # channels, and script calls, whose parts are kept ready
 
 
-class _Route(NamedTuple):
-    """The way to a process-specific channel."""
+class _Place(NamedTuple):
+    """Where messages of a channel go.
 
-    capacity: int
+    :ivar share: of the channel's capacity.
+    """
+
+    server: Server
     lane: Lane
     pipe: Pipe
+    share: int
+
+
+class _Way(NamedTuple):
+    """How a channel is sent to.
+
+    :ivar direct: whether one process owns it.
+    """
+
+    direct: bool
+    capacity: int
+    places: tuple[_Place, ...]
 
 
 class ColdPath(Protocol):
@@ -45,7 +60,7 @@ class Engine:
         self._cold = cold
         self._pipes: dict[int, Pipe] = {}
         self._lanes: dict[tuple[str, str, tuple[Arg, ...]], Lane] = {}
-        self._routes: dict[str, _Route] = {}
+        self.ways: dict[str, _Way] = {}
         self._queues: dict[str, Queue] = {}
         self._bells: dict[int, BellReader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,7 +79,7 @@ class Engine:
         """The pipe to ``server``, made when it is first needed."""
         pipe = self._pipes.get(server.position)
         if pipe is None:
-            pipe = self._pipes[server.position] = Pipe(self.process, server, self._next_turn)
+            pipe = self._pipes[server.position] = Pipe(self.process, server, self.next_turn)
         return pipe
 
     def call(
@@ -91,40 +106,75 @@ class Engine:
         if lane is None:
             if len(self._lanes) >= REMEMBERED:
                 self._lanes.clear()
-                self._routes.clear()
+                self.ways.clear()
             lane = self._lanes[script, key, head] = Lane(self.process, script, shard, key, head)
         return lane
 
-    async def send_direct(self, channel: str, address: Address, body: bytes) -> None:
-        """Send to a channel of the process ``address.process``."""
-        route = self._routes.get(channel)
-        if route is None:
-            route = self._find_route(channel, address)
-        capacity, lane, pipe = route
+    async def carry(self, channel: str, body: bytes) -> None:
+        """Send to a channel whose name is legal."""
+        way = self.ways.get(channel)
+        if way is None:
+            way = self._find_way(channel)
         process = self.process
         record = process.records.pack(DIRECT, channel, body)
-        letter = await pipe.add(lane, (channel, capacity, record), len(record))
-        if letter != "k":
-            if letter == "f":
-                raise ChannelFull(channel, capacity)
-            raise ChannelFull(
-                channel,
-                capacity,
-                f"Channel {channel!r} is full: the inbox of the process that reads it holds its "
-                f"{process.inbox_most} messages or {INBOX_BYTES >> 20} MiB; read faster, or send less.",
+        places = way.places
+        if way.direct:
+            place = places[0]
+            letter = await place.pipe.add(place.lane, (channel, way.capacity, record), len(record))
+            if letter != "k":
+                raise self._full(channel, way.capacity, letter)
+            return
+        if len(places) > 1:
+            start = self._turns % len(places)  # a server that is away is passed over
+            places = tuple(sorted(places[start:] + places[:start], key=lambda each: each.server.away_since is not None))
+        asked = False
+        for place in places:
+            if len(places) > 1 and place.server.away_since is not None and place is not places[0]:
+                break
+            if not place.share:
+                continue
+            asked = True
+            if await place.pipe.add(place.lane, (record,), len(record)) == "k":
+                return
+        if not asked:
+            raise LayerUnavailable(
+                f"The servers that hold channel {channel!r}, whose capacity is {way.capacity}, are away; it was not "
+                "sent."
             )
+        raise ChannelFull(channel, way.capacity)
 
-    def _find_route(self, channel: str, address: Address) -> _Route:
-        process, owner = self.process, address.process
-        assert owner is not None
-        shard = process.ring.shard(channel)
-        head = (owner, int(process.common.expiry * 1000), process.inbox_most, INBOX_BYTES)
-        lane = self._lane("direct", shard, process.keys.key(shard, "in", owner), head)
-        if len(self._routes) >= REMEMBERED:
-            self._routes.clear()
-        route = _Route(process.common.capacity_of(channel), lane, self.pipe(process.server_of(shard)))
-        self._routes[channel] = route
-        return route
+    def _full(self, channel: str, capacity: int, letter: str) -> ChannelFull:
+        if letter == "f":
+            return ChannelFull(channel, capacity)
+        return ChannelFull(
+            channel,
+            capacity,
+            f"Channel {channel!r} is full: the inbox of the process that reads it holds its "
+            f"{self.process.inbox_most} messages or {INBOX_BYTES >> 20} MiB; read faster, or send less.",
+        )
+
+    def _find_way(self, channel: str) -> _Way:
+        process, address = self.process, address_of(channel)
+        capacity, life = process.common.capacity_of(channel), int(process.common.expiry * 1000)
+        if len(self.ways) >= REMEMBERED:
+            self.ways.clear()
+        if address is not None and address.process is not None:
+            shard, owner = process.ring.shard(channel), address.process
+            server = process.server_of(shard)
+            lane = self._lane(
+                "direct", shard, process.keys.key(shard, "in", owner), (owner, life, process.inbox_most, INBOX_BYTES)
+            )
+            way = _Way(True, capacity, (_Place(server, lane, self.pipe(server), capacity),))
+        else:
+            where = self.places(channel)
+            places = []
+            for index, (server, shard) in enumerate(where):
+                share = capacity // len(where) + (1 if index < capacity % len(where) else 0)
+                lane = self._lane("push", shard, process.keys.key(shard, "q", channel), (channel, life, share, "end"))
+                places.append(_Place(server, lane, self.pipe(server), share))
+            way = _Way(False, capacity, tuple(places))
+        self.ways[channel] = way
+        return way
 
     def places(self, channel: str) -> list[tuple[Server, int]]:
         """Where messages of a queue lie: on each server for a normal channel, on one for an unowned ``!`` name."""
@@ -133,33 +183,6 @@ class Engine:
             shard = ring.shard(channel)
             return [(servers[ring.owners[shard]], shard)]
         return [(server, ring.queue_shard(channel, server.position)) for server in servers]
-
-    async def send_queue(self, channel: str, body: bytes) -> None:
-        """Send to a channel that any process may receive from."""
-        process = self.process
-        capacity = process.common.capacity_of(channel)
-        places = self.places(channel)
-        start = self._turns % len(places)
-        order = places[start:] + places[:start]
-        order.sort(key=lambda place: place[0].away_since is not None)  # a server that is away is passed over
-        record = process.records.pack(DIRECT, channel, body)
-        asked = False
-        for server, shard in order:
-            if len(places) > 1 and server.away_since is not None and server is not order[0][0]:
-                break
-            index = next(i for i, place in enumerate(places) if place[0] is server)
-            share = capacity // len(places) + (1 if index < capacity % len(places) else 0)
-            if not share:
-                continue
-            asked = True
-            head = (channel, int(process.common.expiry * 1000), share, "end")
-            if await self.call("push", shard, "q", channel, head, (record,), size=len(record)) == "k":
-                return
-        if not asked:
-            raise LayerUnavailable(
-                f"The servers that hold channel {channel!r}, whose capacity is {capacity}, are away; it was not sent."
-            )
-        raise ChannelFull(channel, capacity)
 
     async def together(self, sends: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
         """Do several sends at once; the error of each that fails."""
@@ -182,7 +205,8 @@ class Engine:
             if any(self.process.inboxes[shard].acks for shard in self.process.ring.owned[server.position]):
                 self.pipe(server).wake()
 
-    def _next_turn(self) -> None:
+    def next_turn(self) -> None:
+        """The next batch for a channel that lies on several servers goes to the next one."""
         self._turns += 1
 
     # -- receiving

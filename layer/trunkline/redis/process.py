@@ -123,6 +123,7 @@ class Process:
         self.inbox_most = max(LEAST_INBOX, 2 * common.capacity, *(2 * many for _, many in common.channel_capacity))
         self.inbox_life = int(max(common.expiry * 2, 120) * 1000)
         self._flushed = ""
+        self._ack_asked = False  # once is enough, until some are taken
 
     def server_of(self, shard: int) -> Server:
         """The server that owns a virtual shard."""
@@ -173,7 +174,10 @@ class Process:
         assert isinstance(token, Token)
         waiting = self.inboxes[token.shard].acks.setdefault(channel, [])
         waiting.append(token)
-        self.ack_soon(len(waiting) * 4 >= self.common.capacity_of(channel))
+        urgent = len(waiting) * 4 >= self.common.capacity_of(channel)
+        if urgent or not self._ack_asked:
+            self._ack_asked = True
+            self.ack_soon(urgent)
 
     def take_acks(self, shard: int) -> dict[str, list[Token]]:
         """The acknowledgements that wait for a virtual shard; the caller sends them."""
@@ -181,6 +185,7 @@ class Process:
         if not inbox.acks:
             return {}
         with self.lock:
+            self._ack_asked = False
             acks, inbox.acks = inbox.acks, {}
         return acks
 

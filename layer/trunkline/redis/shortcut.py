@@ -93,6 +93,7 @@ class _ThreadPipe:
     def add(self, lane: Lane, own: tuple[Any, ...], size: int = 0, held: bool = False) -> _Answer:
         """:raises LayerUnavailable, ConfigurationError: as ``Pipe.add`` and its future."""
         server, shortcut = self._server, self._shortcut
+        shortcut.next_turn()
         if (
             self._line is not None
             and size <= MOST_BYTES
@@ -199,7 +200,6 @@ class Shortcut(Engine):
         self._ways = [_ThreadPipe(server, self) for server in process.servers]
 
     def pipe(self, server: Server) -> Pipe:
-        self._turns += 1
         return self._ways[server.position]  # type: ignore[return-value]
 
     def lends(self, server: Server) -> bool:
