@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trunkline.errors import ChannelFull, ConfigurationError, LayerUnavailable, MessageTooLarge
     from trunkline.layers.ipc import IPCChannelLayer
+    from trunkline.layers.local import RedisLocalChannelLayer
     from trunkline.layers.redis import RedisChannelLayer
+    from trunkline.layers.sentinel import RedisSentinelChannelLayer
 
 __version__ = "0.1.0.dev0"
 
@@ -23,6 +25,8 @@ __all__ = [
     "LayerUnavailable",
     "MessageTooLarge",
     "RedisChannelLayer",
+    "RedisLocalChannelLayer",
+    "RedisSentinelChannelLayer",
     "__version__",
 ]
 
@@ -33,6 +37,8 @@ _HOME = {
     "LayerUnavailable": "trunkline.errors",
     "MessageTooLarge": "trunkline.errors",
     "RedisChannelLayer": "trunkline.layers.redis",
+    "RedisLocalChannelLayer": "trunkline.layers.local",
+    "RedisSentinelChannelLayer": "trunkline.layers.sentinel",
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from trunkline import __version__
-from trunkline.config import LAYERS, IPCOptions, RedisOptions, ipc_options, redis_options
+from trunkline.config import JUDGES, Endpoint, IPCOptions, LocalOptions, RedisOptions, SentinelService
 from trunkline.env import channel_layers_from_env
 from trunkline.errors import ConfigurationError
 from trunkline.ops import dead_letters, statistics
@@ -93,25 +93,39 @@ def describe(environ: Mapping[str, str]) -> Iterator[str]:
     backend, config = str(layer["BACKEND"]), layer["CONFIG"]
     assert isinstance(config, Mapping)
     yield f"backend: {backend}"
-    if backend == LAYERS["redis"]:
-        yield from _options(redis_options(config))
-    elif backend == LAYERS["ipc"]:
-        yield from _options(ipc_options(config))
+    if backend in JUDGES:
+        yield from _options(JUDGES[backend](config))
     else:
         # What another layer's options mean isn't known here, so none of their values is shown.
         yield f"options: {', '.join(sorted(map(str, config))) or 'none'} (another package's layer; values not shown)"
 
 
-def _options(options: RedisOptions | IPCOptions) -> Iterator[str]:
-    if isinstance(options, RedisOptions):
-        for position, host in enumerate(options.hosts):
-            yield f"hosts[{position}]: {repr(host).removeprefix('<Endpoint ').removesuffix('>')}"
-    for part in (options, options.common):
+def _options(options: RedisOptions | LocalOptions | IPCOptions) -> Iterator[str]:
+    parts = (options.redis, options.ipc) if isinstance(options, LocalOptions) else (options,)
+    for part in parts:
+        if isinstance(part, RedisOptions):
+            yield from _servers(part)
+    for part in (*parts, options.common):
         for field in fields(part):
-            if field.name not in ("hosts", "common", "notes", "warnings"):
+            if field.name not in ("hosts", "discover", "common", "notes", "warnings"):
                 yield f"{field.name}: {_shown(field.name, getattr(part, field.name))}"
     for note in (*options.notes, *options.common.warnings):
         yield f"note: {note}"
+
+
+def _servers(options: RedisOptions) -> Iterator[str]:
+    for position, host in enumerate(options.hosts):
+        if isinstance(host, SentinelService):
+            yield f"hosts[{position}]: {_place(host)}, refreshed after {host.refresh_interval:g} s"
+        else:
+            yield f"hosts[{position}]: {_place(host)}"
+    if options.discover is not None:
+        nameless = options.discover
+        yield f"hosts: all services of {_place(nameless)}, refreshed after {nameless.refresh_interval:g} s"
+
+
+def _place(host: Endpoint | SentinelService) -> str:
+    return repr(host).partition(" ")[2].removesuffix(">")
 
 
 def _shown(name: str, value: object) -> str:

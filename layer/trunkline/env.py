@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from urllib.parse import urlsplit, urlunsplit
 
-from trunkline.config import LAYERS, decode_hosts, ipc_options, parse_config_text, redis_options
+from trunkline.config import JUDGES, LAYERS, Endpoint, decode_hosts, parse_config_text
 from trunkline.errors import ConfigurationError
 
 __all__ = ["channel_layers_from_env", "inside_container", "read_secret"]
@@ -26,11 +26,14 @@ LARGEST_FILE = 65536  # bytes; a secret or a CONFIG has a few hundred
 
 _REDIS = LAYERS["redis"]
 _IPC = LAYERS["ipc"]
-_ALIASES = {"trunkline.layers.redis.RedisChannelLayer": _REDIS, "trunkline.layers.ipc.IPCChannelLayer": _IPC}
-_LATER = ("trunkline.RedisSentinelChannelLayer", "trunkline.RedisLocalChannelLayer")
-_TAKE_HOSTS = (_REDIS, "channels_redis.core.RedisChannelLayer", "channels_redis.pubsub.RedisPubSubChannelLayer")
+_SENTINEL = LAYERS["sentinel"]
+_LOCAL = LAYERS["local"]
+_OURS = tuple(LAYERS.values())
+_ALIASES = {f"trunkline.layers.{name}.{path.rpartition('.')[2]}": path for name, path in LAYERS.items()}
+_TAKE_HOSTS = (_REDIS, _LOCAL, "channels_redis.core.RedisChannelLayer", "channels_redis.pubsub.RedisPubSubChannelLayer")
 _TAKE_NONE = (_IPC, "channels.layers.InMemoryChannelLayer")
 _OF_CHANNELS_1 = {"asgi_redis": _REDIS, "asgi_ipc": _IPC}
+_OF_ASGI_REDIS = {path.rpartition(".")[2]: path for path in (_REDIS, _SENTINEL, _LOCAL)}
 
 _DOTTED_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+")
 _NEXT_URL = re.compile(r"\s*,\s*(?=[A-Za-z][A-Za-z0-9+.\-]*://)")
@@ -74,7 +77,7 @@ def channel_layers_from_env(
             "REDIS_PASSWORD_FILE is given without REDIS_URL, whose servers' password it holds: set REDIS_URL, or put "
             "the password into the hosts of the CONFIG."
         )
-    if backend == _IPC:
+    if backend in (_IPC, _LOCAL):
         _add_directory(variables, config, source)
     _judge(backend, config, source)
     return {"default": {"BACKEND": backend, "CONFIG": config}}
@@ -133,17 +136,15 @@ def _backend(chosen: str) -> str:
         )
     if chosen in _ALIASES:
         return _ALIASES[chosen]
-    if chosen in _LATER:
-        raise ConfigurationError(f"{name} is {chosen}, which is not in this version; there are {_REDIS} and {_IPC}.")
     package = chosen.partition(".")[0]
     if package in _OF_CHANNELS_1:
-        raise ConfigurationError(
-            f"{name} is {chosen}, a layer for Channels 1; write {_OF_CHANNELS_1[package]}, which takes its CONFIG."
-        )
-    if package == "trunkline" and chosen not in (_REDIS, _IPC):
-        close = get_close_matches(chosen, (_REDIS, _IPC), 1)
+        ours = _OF_ASGI_REDIS.get(chosen.rpartition(".")[2], _OF_CHANNELS_1[package])
+        raise ConfigurationError(f"{name} is {chosen}, a layer for Channels 1; write {ours}, which takes its CONFIG.")
+    if package == "trunkline" and chosen not in _OURS:
+        close = get_close_matches(chosen, _OURS, 1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise ConfigurationError(f"{name} is {chosen}, which doesn't exist; {hint}there are {_REDIS} and {_IPC}.")
+        there = f"{', '.join(_OURS[:-1])} and {_OURS[-1]}"
+        raise ConfigurationError(f"{name} is {chosen}, which doesn't exist; {hint}there are {there}.")
     return chosen
 
 
@@ -153,6 +154,11 @@ def _hosts(environ: Mapping[str, str], urls: str, backend: str) -> list[object]:
         raise ConfigurationError(
             f"REDIS_URL is set, but {backend} uses no server: remove REDIS_URL, or set CHANNEL_LAYERS_BACKEND={_REDIS}."
         )
+    if backend == _SENTINEL:
+        raise ConfigurationError(
+            f"REDIS_URL is set, but the hosts of {backend} are Sentinels: write them into CHANNEL_LAYERS_CONFIG, "
+            "{'hosts': [('sentinel', 26379)]}."
+        )
     if backend not in _TAKE_HOSTS:
         raise ConfigurationError(
             f"REDIS_URL is set, but it isn't known how {backend} takes servers: write them into CHANNEL_LAYERS_CONFIG."
@@ -160,7 +166,8 @@ def _hosts(environ: Mapping[str, str], urls: str, backend: str) -> list[object]:
     pieces = [piece.strip() for piece in (_NEXT_URL.split(urls) if "://" in urls else urls.split(","))]
     if not all(pieces) or pieces[-1].endswith(","):
         raise ConfigurationError("REDIS_URL has a comma with no URL before or behind it.")
-    endpoints, _ = decode_hosts(pieces, source="REDIS_URL")
+    found, _ = decode_hosts(pieces, source="REDIS_URL")
+    endpoints = [host for host in found if isinstance(host, Endpoint)]  # a text never is a service
     path = _variable(environ, "REDIS_PASSWORD_FILE")
     password = _read("REDIS_PASSWORD_FILE", path) if path else None
     hosts: list[object] = []
@@ -199,10 +206,8 @@ def _add_directory(environ: Mapping[str, str], config: dict[str, object], source
 
 def _judge(backend: str, config: dict[str, object], source: str) -> None:
     try:
-        if backend == _REDIS:
-            redis_options(config)
-        elif backend == _IPC:
-            ipc_options(config)
+        if backend in JUDGES:
+            JUDGES[backend](config)
     except ConfigurationError as error:
         raise ConfigurationError(f"{source}: {error}") from None
 

@@ -72,6 +72,10 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None, "the server is stopped"
         return self._process.pid
@@ -93,13 +97,9 @@ class RedisServer:
         """
         assert self._process is None, "the server is already running"
         self.settings.update({key.replace("_", "-"): value for key, value in conf.items()})
-        command = self._program()
         self.directory.mkdir(parents=True, exist_ok=True)
-        every = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "logfile": self._log, **self.settings}
-        for key, value in every.items():
-            command += [f"--{key}", str(value)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         end = time.monotonic() + START_DEADLINE_S
         while not self._answers():
@@ -109,6 +109,13 @@ class RedisServer:
                 self.kill()
                 raise RuntimeError(f"redis-server {what}: {self._log_end()}")
             time.sleep(0.01)  # between two looks at the port
+
+    def _command(self) -> list[str]:
+        command = self._program()
+        every = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "logfile": self._log, **self.settings}
+        for key, value in every.items():
+            command += [f"--{key}", str(value)]
+        return command
 
     def stop(self) -> None:
         """End it politely (SIGTERM), and return once the process is gone."""
@@ -198,6 +205,6 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False

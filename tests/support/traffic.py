@@ -1,109 +1,117 @@
-"""Traffic in all three kinds (own channel, normal channel, group) that goes on through trouble, counted."""
+"""Steady traffic over every path of a layer, each message numbered, timed and accounted for."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from types import TracebackType
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from trunkline import LayerUnavailable, RedisChannelLayer
-from trunkline.conformance.waiting import Tasks, within
+from trunkline.conformance.api import ChannelLayer
 
-PAUSE_S = 0.003  # between two sends of a writer
-KINDS = ("direct", "queue", "group")
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+@dataclass
+class Path:
+    """One way that messages take: how to send on it, and the channels at whose end each of them should arrive.
+
+    :ivar acknowledged: number -> when its send returned.
+    :ivar raised: number -> the error of its send.
+    :ivar arrived: by channel: number -> when it was received, first time.
+    :ivar repeats: by channel: numbers that came more than once.
+    """
+
+    name: str
+    send: Send
+    ends: tuple[str, ...]
+    acknowledged: dict[int, float] = field(default_factory=dict)
+    raised: dict[int, Exception] = field(default_factory=dict)
+    arrived: dict[str, dict[int, float]] = field(default_factory=dict)
+    repeats: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def lost(self) -> dict[int, float]:
+        """Messages whose send returned and that did not arrive at some end: number -> when the send returned."""
+        return {
+            number: at
+            for number, at in self.acknowledged.items()
+            if any(number not in self.arrived[end] for end in self.ends)
+        }
+
+    def first_after(self, at: float) -> float:
+        """Seconds from ``at`` until a message was received that was also sent by then or later."""
+        times = [when for numbers in self.arrived.values() for when in numbers.values() if when >= at]
+        return min(times, default=float("inf")) - at
 
 
 class Traffic:
-    """Writers number what they send; a send that raised ``LayerUnavailable`` counts as unconfirmed and is not repeated.
+    """Sends ``rate`` messages a second, evenly over its paths, until it is stopped; an asynchronous context manager."""
 
-    :ivar confirmed: numbers whose send returned, for each kind.
-    :ivar unconfirmed: numbers whose send raised, for each kind.
-    :ivar received: numbers in the order in which they came, for each kind.
-    :ivar refusals: what the sends raised.
-    """
-
-    def __init__(self, sender: RedisChannelLayer, receiver: RedisChannelLayer) -> None:
-        self.sender, self.receiver = sender, receiver
-        self.confirmed: dict[str, list[int]] = {kind: [] for kind in KINDS}
-        self.unconfirmed: dict[str, list[int]] = {kind: [] for kind in KINDS}
-        self.received: dict[str, list[int]] = {kind: [] for kind in KINDS}
-        self.refusals: list[LayerUnavailable] = []
-        self._stop = asyncio.Event()
-        self._tasks = Tasks()
-        self._readers: list[asyncio.Task[Any]] = []
-        self._ended: list[asyncio.Task[Any]] = []
-        self._writers: list[asyncio.Task[Any]] = []
+    def __init__(self, paths: Iterable[Path], receivers: Iterable[tuple[ChannelLayer, str]], rate: float) -> None:
+        self.paths = list(paths)
+        self._receivers = list(receivers)
+        self._rate = rate
+        self._sends: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.last_arrival = 0.0
 
     async def __aenter__(self) -> Traffic:
-        own, member = await self.receiver.new_channel(), await self.receiver.new_channel()
-        await self.receiver.group_add("room", member)
-        await self._tasks.__aenter__()
-        start = self._tasks.start
-        self._readers = [start(self._read(own)), start(self._read(member)), start(self._read("orders"))]
-        self._writers = [start(self._write("direct", own)), start(self._write("queue", "orders"))]
-        self._writers.append(start(self._write("group", "room")))
+        for path in self.paths:
+            path.arrived = {end: {} for end in path.ends}
+        self._tasks = [asyncio.ensure_future(self._receive(layer, channel)) for layer, channel in self._receivers]
+        self._tasks.append(asyncio.ensure_future(self._run()))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended = [task for task in self._readers if task.done()]
-        await self._tasks.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        for task in (*self._tasks, *self._sends):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._sends, return_exceptions=True)
 
-    def sent(self) -> dict[str, int]:
-        """How many sends were confirmed, for each kind."""
-        return {kind: len(self.confirmed[kind]) for kind in KINDS}
-
-    async def more(self, count: int, deadline_s: float = 20.0) -> None:
-        """Wait until so many more sends of each kind were confirmed."""
-        before, end = self.sent(), time.monotonic() + deadline_s
-        while min(now - before[kind] for kind, now in self.sent().items()) < count:
-            assert time.monotonic() < end, f"sends do not go on: {before}, {self.sent()}, {self.refusals[-1:]}"
-            await asyncio.sleep(0.02)
-
-    async def end(self, deadline_s: float = 20.0) -> None:
-        """Stop the writers and wait until everything that was confirmed has come."""
-        self._stop.set()
-        await within(asyncio.gather(*self._writers), deadline_s, "the end of the writers")
+    async def finish(self, quiet_s: float, deadline_s: float) -> None:
+        """Stop sending; return when all sends have ended and nothing has arrived for ``quiet_s`` seconds."""
+        self._tasks.pop().cancel()
         end = time.monotonic() + deadline_s
-        while self.missing() and time.monotonic() < end:
+        if self._sends:
+            await asyncio.wait(set(self._sends), timeout=deadline_s)
+        assert not self._sends, f"{len(self._sends)} sends neither returned nor raised"
+        self.last_arrival = time.monotonic()
+        while time.monotonic() - self.last_arrival < quiet_s and time.monotonic() < end:
             await asyncio.sleep(0.05)
-        await asyncio.sleep(0.3)  # a doubled message would come now
 
-    def missing(self) -> int:
-        return sum(len(set(self.confirmed[kind]) - set(self.received[kind])) for kind in KINDS)
+    @property
+    def sent(self) -> int:
+        return sum(len(path.acknowledged) + len(path.raised) for path in self.paths)
 
-    def check(self, *, at_least: int = 40) -> None:
-        """Assert that nothing confirmed was lost, nothing doubled or turned round, and no consumer saw an error."""
-        assert not self._ended, f"consumers saw an error: {self._ended}"
-        for kind in KINDS:
-            confirmed, received = set(self.confirmed[kind]), self.received[kind]
-            assert len(confirmed) >= at_least, f"{kind}: {len(confirmed)} messages are too few to show anything"
-            lost = sorted(confirmed - set(received))
-            assert not lost, f"{kind}: {len(lost)} of {len(confirmed)} were lost, the first ones {lost[:10]}"
-            doubled = [number for number, times in Counter(received).items() if times > 1]
-            assert not doubled, f"{kind}: {len(doubled)} were doubled, the first ones {sorted(doubled)[:10]}"
-            assert received == sorted(received), f"{kind}: some came out of order"
-            unknown = set(received) - confirmed - set(self.unconfirmed[kind])
-            assert not unknown, f"{kind}: nobody sent {sorted(unknown)[:10]}"
-
-    async def _write(self, kind: str, target: str) -> None:
-        send = self.sender.group_send if kind == "group" else self.sender.send
-        number = 0
-        while not self._stop.is_set():
-            try:
-                await send(target, {"type": "test.numbered", "kind": kind, "number": number})
-                self.confirmed[kind].append(number)
-            except LayerUnavailable as refusal:
-                self.refusals.append(refusal)
-                self.unconfirmed[kind].append(number)
-                await asyncio.sleep(0.05)
-            number += 1
-            await asyncio.sleep(PAUSE_S)
-
-    async def _read(self, channel: str) -> None:
+    async def _run(self) -> None:
+        began, count = time.monotonic(), 0
         while True:
-            message = await self.receiver.receive(channel)
-            self.received[message["kind"]].append(message["number"])
+            due = int((time.monotonic() - began) * self._rate)
+            for number in range(count, due):
+                path = self.paths[number % len(self.paths)]
+                task = asyncio.ensure_future(self._send(path, number // len(self.paths)))
+                self._sends.add(task)
+                task.add_done_callback(self._sends.discard)
+            count = due
+            await asyncio.sleep(0.01)
+
+    async def _send(self, path: Path, number: int) -> None:
+        try:
+            await path.send({"type": "test.numbered", "path": path.name, "number": number})
+        except Exception as error:
+            path.raised[number] = error
+        else:
+            path.acknowledged[number] = time.monotonic()
+
+    async def _receive(self, layer: ChannelLayer, channel: str) -> None:
+        paths = {path.name: path for path in self.paths}
+        while True:
+            message = await layer.receive(channel)
+            path, number = paths[message["path"]], message["number"]
+            self.last_arrival = time.monotonic()
+            if number in path.arrived[channel]:
+                path.repeats[channel] += 1
+            else:
+                path.arrived[channel][number] = self.last_arrival

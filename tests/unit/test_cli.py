@@ -72,3 +72,30 @@ def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
     ended = subprocess.run(command, env=environ, stdout=writing, stderr=subprocess.PIPE, timeout=30)
     os.close(writing)
     assert ended.stderr == b""
+
+
+def test_config_shows_services_and_no_secret_of_sentinels_or_primaries() -> None:
+    environ = {
+        "CHANNEL_LAYERS_BACKEND": "trunkline.RedisSentinelChannelLayer",
+        "CHANNEL_LAYERS_CONFIG": """{
+            "hosts": [["s1", 26379], ["s2", 26379]], "services": ["main"], "sentinel_refresh_interval": 7,
+            "sentinel_kwargs": {"password": "hunter2"}, "connection_kwargs": {"password": "hunter3", "db": 1}
+        }""",
+    }
+    text = "\n".join(describe(environ))
+    assert "hosts[0]: sentinel://s1:26379,s2:26379/main" in text
+    assert "refreshed after 7 s" in text
+    assert "password=***" in text
+    assert "hunter" not in text
+
+
+def test_config_shows_both_halves_of_the_local_layer() -> None:
+    environ = {
+        "CHANNEL_LAYERS_BACKEND": "trunkline.RedisLocalChannelLayer",
+        "CHANNEL_LAYERS_CONFIG": '{"hosts": [["s1", 26379]], "services": []}',
+        "TRUNKLINE_IPC_DIR": "/run/x",
+    }
+    text = "\n".join(describe(environ))
+    assert "hosts: all services of sentinel://s1:26379/" in text
+    assert "directory: /run/x" in text
+    assert text.count("capacity: ") == 2  # once, and channel_capacity

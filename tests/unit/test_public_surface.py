@@ -11,7 +11,14 @@ import pytest
 from channels.layers import BaseChannelLayer
 
 import trunkline
-from trunkline import IPCChannelLayer, RedisChannelLayer, conformance, env
+from trunkline import (
+    IPCChannelLayer,
+    RedisChannelLayer,
+    RedisLocalChannelLayer,
+    RedisSentinelChannelLayer,
+    conformance,
+    env,
+)
 
 PACKAGE = {
     "ChannelFull",
@@ -20,6 +27,8 @@ PACKAGE = {
     "LayerUnavailable",
     "MessageTooLarge",
     "RedisChannelLayer",
+    "RedisLocalChannelLayer",
+    "RedisSentinelChannelLayer",
     "__version__",
 }
 # What a layer offers beside what Channels' base class has.
@@ -75,10 +84,11 @@ def test_the_modules_for_settings_and_for_tests_offer_these_names() -> None:
     }
 
 
-def test_both_layers_offer_the_same_but_for_delivery_at_least_once(tmp_path: Path) -> None:
+def test_all_layers_offer_the_same_but_for_delivery_at_least_once(tmp_path: Path) -> None:
     inherited = {name for name in dir(BaseChannelLayer) if not name.startswith("_")} | {"capacity"}
     redis, ipc = RedisChannelLayer(hosts=["redis://localhost"]), IPCChannelLayer(directory=str(tmp_path))
-    for layer, more in ((redis, AT_LEAST_ONCE), (ipc, set())):
+    sentinel, local = RedisSentinelChannelLayer(), RedisLocalChannelLayer(directory=str(tmp_path))
+    for layer, more in ((redis, AT_LEAST_ONCE), (sentinel, AT_LEAST_ONCE), (local, AT_LEAST_ONCE), (ipc, set())):
         own = {name for name in dir(layer) if not name.startswith("_")}
         assert own - inherited - more == LAYER - inherited
         assert own >= LAYER | more

@@ -10,7 +10,7 @@ from trunkline.config import values
 from trunkline.config.table import CONNECTION_OPTIONS
 from trunkline.errors import ConfigurationError
 
-__all__ = ["VERIFY_FLAGS", "connection_option", "from_url_text"]
+__all__ = ["VERIFY_FLAGS", "connection_option", "from_url_text", "refuse_unknown"]
 
 _TABLE = {option.name: option for option in CONNECTION_OPTIONS}
 _ACCEPTED = [option.name for option in CONNECTION_OPTIONS if option.fate == "accepted"]
@@ -29,6 +29,17 @@ VERIFY_FLAGS = {
 }
 
 _FALSE = ("0", "f", "false", "n", "no")  # as redis-py reads flags in a URL
+
+
+def refuse_unknown(where: str, name: str) -> None:
+    """Refuse a URL's parameter that is no connection option, without its name: it may be a piece of a password.
+
+    :raises ConfigurationError: one sentence.
+    """
+    if name not in _TABLE:
+        close = get_close_matches(name, _TABLE, 1) if len(name) <= 60 else []
+        hint = f"; did you mean {close[0]!r}?" if close else f"; accepted are: {', '.join(_ACCEPTED)}."
+        raise ConfigurationError(f"The URL of {where} has a parameter that is no connection option{hint}")
 
 
 def connection_option(

@@ -27,6 +27,7 @@ class Draft:
 
     where: str
     transport: Transport | None = None  # None: decided by the option 'ssl'
+    default_port: int = 6379
     host: str | None = None
     port: int | None = None
     path: str | None = None
@@ -117,7 +118,7 @@ def finish(draft: Draft) -> Endpoint:
     return Endpoint(
         transport=transport,
         host="" if transport == "unix" else (draft.host or "localhost"),
-        port=0 if transport == "unix" else (draft.port or 6379),
+        port=0 if transport == "unix" else (draft.port or draft.default_port),
         path=draft.path or "",
         db=database if isinstance(database, int) else 0,
         username=username if isinstance(username, str) else None,

@@ -7,7 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["MASK", "CommonOptions", "Endpoint", "IPCOptions", "Masked", "RedisOptions", "Secrets", "is_secret"]
+__all__ = [
+    "MASK",
+    "CommonOptions",
+    "Endpoint",
+    "IPCOptions",
+    "LocalOptions",
+    "Masked",
+    "RedisOptions",
+    "Secrets",
+    "SentinelService",
+    "is_secret",
+]
 
 MASK = "***"  # what stands for a secret in every repr
 
@@ -134,18 +145,49 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class RedisOptions:
-    """The judged ``CONFIG`` of :class:`trunkline.RedisChannelLayer`.
+class SentinelService:
+    """One Redis server under whatever address its Sentinels name at the moment.
 
-    :ivar hosts: the servers in the order given, 1 to 12.
+    :ivar name: of the service (Sentinel's "master name"); empty where the services are still to be asked for.
+    :ivar sentinels: the Sentinels and how to connect to them.
+    :ivar primary: how to connect to the primary; its host and port say nothing.
+    :ivar refresh_interval: seconds for which an address is used without asking again.
+    """
+
+    name: str
+    sentinels: tuple[Endpoint, ...]
+    primary: Endpoint = field(default_factory=Endpoint)
+    refresh_interval: float = 5.0
+
+    @property
+    def label(self) -> str:
+        """A URL for log lines and errors, such as ``sentinel://s1:26379,s2:26379/main``; it never holds a secret."""
+        places = ",".join(sentinel.label.partition("://")[2].rpartition("/")[0] for sentinel in self.sentinels)
+        return f"sentinel://{places}/{self.name}"
+
+    def __repr__(self) -> str:
+        primary = repr(self.primary).removeprefix("<Endpoint ").removesuffix(">").partition(" ")[2]
+        pieces = [self.label, *(repr(sentinel) for sentinel in self.sentinels if sentinel.password is not None)]
+        return f"<SentinelService {' '.join(pieces)}{' primary ' + primary if primary else ''}>"
+
+
+@dataclass(frozen=True)
+class RedisOptions:
+    """The judged ``CONFIG`` of :class:`trunkline.RedisChannelLayer` and :class:`trunkline.RedisSentinelChannelLayer`.
+
+    :ivar hosts: the servers in the order given, 1 to 12; none where ``discover`` is given.
+    :ivar discover: the Sentinels that are to be asked which services there are.
+    :ivar wait_replicas: how many replicas must have a message before its send returns.
     :ivar retry_time: seconds, counted from an outage's start, for which sends are retried.
     :ivar notes: sentences about options that were accepted without an effect; to be logged once.
     """
 
     common: CommonOptions = field(default_factory=CommonOptions)
-    hosts: tuple[Endpoint, ...] = field(default_factory=lambda: (Endpoint(),))
+    hosts: tuple[Endpoint | SentinelService, ...] = field(default_factory=lambda: (Endpoint(),))
     retry_time: float = 10.0
     notes: tuple[str, ...] = ()
+    discover: SentinelService | None = None
+    wait_replicas: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,3 +207,22 @@ class IPCOptions:
     mode: int = 0o700
     group: str | int | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """The judged ``CONFIG`` of :class:`trunkline.RedisLocalChannelLayer`.
+
+    :ivar redis: of process-specific channels and groups.
+    :ivar ipc: of normal channels.
+    :ivar notes: as in :class:`RedisOptions`, of both.
+    """
+
+    redis: RedisOptions
+    ipc: IPCOptions
+    notes: tuple[str, ...] = ()
+
+    @property
+    def common(self) -> CommonOptions:
+        """What both are told."""
+        return self.redis.common

@@ -85,6 +85,7 @@ _HOSTS = """\
 | dict | `{"host": "redis", "port": 6379, "db": 0, "username": "...", "password": "...", "ssl": True}` |
 | dict of a socket | `{"unix_socket_path": "/run/redis.sock", "db": 1}` (or `path`) |
 | host's name | `"redis"`, `"redis:6379"` |
+| dict of a [service](../how-to/sentinel.md) | `{"sentinels": [("s1", 26379)], "master_name": "main", "db": 1}` |
 
 In a name or password in a URL characters such as `/ ? # @ :` are percent-encoded. What stands in a URL wins over its
 dict, and a host's own options over `connection_kwargs`. Each server may be named once.
@@ -131,7 +132,7 @@ def page() -> str:
 
 
 def _forerunners(layer: str) -> str:
-    return "asgi_redis or channels_redis" if layer == "redis" else "asgi_ipc or another layer"
+    return "asgi_ipc or another layer" if layer == "ipc" else "asgi_redis or channels_redis"
 
 
 def _fates(options: Iterable[Option | ConnectionOption]) -> str:

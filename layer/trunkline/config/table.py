@@ -7,11 +7,17 @@ from typing import Literal
 
 __all__ = ["CONNECTION_OPTIONS", "LAYERS", "OPTIONS", "VARIABLES", "ConnectionOption", "Option", "Variable"]
 
-LAYERS = {"redis": "trunkline.RedisChannelLayer", "ipc": "trunkline.IPCChannelLayer"}
+LAYERS = {
+    "redis": "trunkline.RedisChannelLayer",
+    "sentinel": "trunkline.RedisSentinelChannelLayer",
+    "local": "trunkline.RedisLocalChannelLayer",
+    "ipc": "trunkline.IPCChannelLayer",
+}
 
-_BOTH = ("redis", "ipc")
-_REDIS = ("redis",)
-_IPC = ("ipc",)
+_ALL = ("redis", "sentinel", "local", "ipc")
+_REDIS = ("redis", "sentinel", "local")
+_IPC = ("local", "ipc")
+_SENTINEL = ("sentinel", "local")
 
 Fate = Literal["accepted", "noted", "answered", "later"]
 
@@ -39,7 +45,7 @@ class Option:
     fate: Fate = "accepted"
 
 
-def _legacy(fate: Fate, names: str, help: str, layers: tuple[str, ...] = _BOTH) -> tuple[Option, ...]:
+def _legacy(fate: Fate, names: str, help: str, layers: tuple[str, ...] = _ALL) -> tuple[Option, ...]:
     return tuple(
         Option(name, layers, "", None, "None" if fate != "noted" else "anything", help, fate) for name in names.split()
     )
@@ -48,7 +54,7 @@ def _legacy(fate: Fate, names: str, help: str, layers: tuple[str, ...] = _BOTH) 
 OPTIONS: tuple[Option, ...] = (
     Option(
         "hosts",
-        _REDIS,
+        ("redis", "local"),
         "",
         ["redis://localhost:6379"],
         "a list of 1 to 12 servers, each a URL (redis://, rediss://, unix://), a (host, port) pair, a dict or a host's "
@@ -57,8 +63,44 @@ OPTIONS: tuple[Option, ...] = (
         "everywhere.",
     ),
     Option(
+        "hosts",
+        ("sentinel",),
+        "",
+        [["localhost", 26379]],
+        "a list of Sentinels, each a (host, port) pair, a dict or a URL (redis://, rediss://)",
+        "The Sentinels, all of one kind: each knows all services. They are asked side by side.",
+    ),
+    Option(
+        "services",
+        _SENTINEL,
+        "",
+        [],
+        "a list of up to 12 names of services",
+        "The services (what Sentinel calls masters), each of which is a shard; the order counts and must be the same "
+        "everywhere. An empty list is all that the Sentinels know, sorted by name, at the layer's first use. "
+        "`trunkline.RedisLocalChannelLayer` takes its `hosts` for Sentinels where this option is given.",
+    ),
+    Option(
+        "sentinel_refresh_interval",
+        _SENTINEL,
+        "seconds",
+        5.0,
+        "a number from 0 to 86400",
+        "How long a primary's address is used for new connections without asking the Sentinels again, and how often "
+        "it is looked after that it didn't change (at most every second). A failover is noticed at once all the same, "
+        "because every process listens to the Sentinels.",
+    ),
+    Option(
+        "sentinel_kwargs",
+        _SENTINEL,
+        "",
+        {},
+        "a dict of connection options (below)",
+        "Connection options for the Sentinels, such as a password of their own and TLS.",
+    ),
+    Option(
         "prefix",
-        _BOTH,
+        _ALL,
         "",
         "trunkline",
         "a text of 1 to 100 characters without braces and spaces",
@@ -66,7 +108,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "expiry",
-        _BOTH,
+        _ALL,
         "seconds",
         60,
         "a number from 0.001 to 3155760000",
@@ -74,7 +116,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "group_expiry",
-        _BOTH,
+        _ALL,
         "seconds",
         86400,
         "a number from 0.001 to 3155760000",
@@ -83,7 +125,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "capacity",
-        _BOTH,
+        _ALL,
         "messages",
         100,
         "a whole number from 1 to 9223372036854775807",
@@ -91,7 +133,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "channel_capacity",
-        _BOTH,
+        _ALL,
         "messages",
         {},
         "a dict, or a list of pairs, from a glob or a regular expression (compiled, or 're:' and its text) to a "
@@ -101,7 +143,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "serializer_format",
-        _BOTH,
+        _ALL,
         "",
         "msgpack",
         "'msgpack' or 'json'",
@@ -110,7 +152,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "symmetric_encryption_keys",
-        _BOTH,
+        _ALL,
         "",
         [],
         "a list of keys (texts or bytes), each of 32 random bytes at best",
@@ -123,7 +165,7 @@ OPTIONS: tuple[Option, ...] = (
         "",
         {},
         "a dict of connection options (below)",
-        "Connection options for all hosts; a host's own win.",
+        "Connection options for all hosts; a host's own win. Behind Sentinels those for the primaries.",
     ),
     Option(
         "retry_time",
@@ -132,6 +174,15 @@ OPTIONS: tuple[Option, ...] = (
         10.0,
         "a number from 0.001 to 60",
         "How long sends are retried, counted from an outage's start.",
+    ),
+    Option(
+        "wait_replicas",
+        _REDIS,
+        "replicas",
+        0,
+        "a whole number from 0 to 100",
+        "How many replicas must have a message before its send returns. A send that so many did not confirm within "
+        "`retry_time` raises `LayerUnavailable`; its message is stored all the same.",
     ),
     Option(
         "directory",
@@ -169,13 +220,27 @@ OPTIONS: tuple[Option, ...] = (
     # What a CONFIG written for asgi_redis, asgi_ipc or channels_redis may hold besides.
     *_legacy("noted", "random_prefix_length", "messages are numbered and need no random prefix to be told apart"),
     *_legacy("noted", "stats_prefix", "statistics lie under 'prefix', as everything does"),
-    *_legacy("later", "wait_replicas", "sends do not wait for replicas yet", _REDIS),
     *_legacy(
-        "later",
-        "sentinels master_name sentinel_kwargs services service_name sentinel_refresh_interval",
-        "servers are not found through Sentinel yet; name them in 'hosts'",
-        _REDIS,
+        "answered",
+        "sentinels master_name service_name",
+        "it belongs to a dict in 'hosts', such as hosts=[{'sentinels': [('sentinel', 26379)], 'master_name': "
+        "'mymaster'}]",
+        ("redis", "local"),
     ),
+    *_legacy(
+        "answered",
+        "services sentinel_refresh_interval",
+        "write trunkline.RedisSentinelChannelLayer, whose 'hosts' are Sentinels",
+        ("redis",),
+    ),
+    *_legacy(
+        "answered",
+        "sentinel_kwargs",
+        "write it into the dict of a service in 'hosts', or use trunkline.RedisSentinelChannelLayer",
+        ("redis",),
+    ),
+    *_legacy("answered", "sentinels", "write 'hosts', which are the Sentinels of this layer", ("sentinel",)),
+    *_legacy("answered", "master_name service_name", "write 'services', a list of names", ("sentinel",)),
     *_legacy("later", "startup_nodes", "Redis Cluster is not supported yet; name single servers in 'hosts'", _REDIS),
     *_legacy(
         "answered",
@@ -322,10 +387,11 @@ CONNECTION_OPTIONS: tuple[ConnectionOption, ...] = (
     ),
     *_several("answered", "ssl_context", "write 'ssl_ca_certs', 'ssl_certfile' and their like"),
     *_several(
-        "later",
-        "sentinels master_name sentinel_kwargs service_name connection_pool_class",
-        "servers are not found through Sentinel yet; name each server itself",
+        "answered",
+        "sentinels master_name sentinel_kwargs service_name",
+        "write a dict with 'sentinels' and 'master_name' into 'hosts'",
     ),
+    *_several("answered", "connection_pool_class", "the layer keeps no pool"),
     *_several("later", "cache cache_config", "there is no client-side caching"),
     *_several(
         "later",
@@ -374,6 +440,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "TRUNKLINE_IPC_DIR",
         "`/dev/shm/trunkline-<uid>`, else a directory in the temporary one",
-        "Where `trunkline.IPCChannelLayer` lives, instead of `directory` in the `CONFIG`.",
+        "Where `trunkline.IPCChannelLayer` and the local half of `trunkline.RedisLocalChannelLayer` live, instead of "
+        "`directory` in the `CONFIG`.",
     ),
 )

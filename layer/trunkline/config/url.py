@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from trunkline.config import values
-from trunkline.config.connection import from_url_text
+from trunkline.config.connection import from_url_text, refuse_unknown
 from trunkline.config.draft import Draft, Transport, check_host, check_port, check_socket_path
 from trunkline.errors import ConfigurationError
 
@@ -40,7 +39,7 @@ def read_url(draft: Draft, url: str) -> None:
         draft.path = check_socket_path(where, unquote(parts.path))
     else:
         draft.host = "localhost" if hostname is None else check_host(where, unquote(hostname))
-        draft.port = 6379 if port is None else check_port(where, port)
+        draft.port = draft.default_port if port is None else check_port(where, port)
     _read_query(draft, parts)
     for name, text in (("username", parts.username), ("password", parts.password)):
         if text:
@@ -65,11 +64,12 @@ def _read_query(draft: Draft, parts: SplitResult) -> None:
     for name, text in parameters:
         if "@" in parts.query or not text:
             raise ConfigurationError(f"The URL of {where} has a parameter without a value after its '?'; {_ENCODE}.")
-        if name in seen:
-            raise ConfigurationError(f"The URL of {where} gives parameter {values.named(name)} twice.")
-        seen.add(name)
         if name in ("host", "port", "path"):
             raise ConfigurationError(f"The URL of {where} must hold the {name} before its '?', not as a parameter.")
+        refuse_unknown(where, name)
+        if name in seen:
+            raise ConfigurationError(f"The URL of {where} gives parameter {name!r} twice.")
+        seen.add(name)
         draft.add(name, from_url_text(where, name, text))
 
 
@@ -79,7 +79,8 @@ def _of_scheme(where: str, scheme: str) -> Transport:
         return known[scheme]
     if "sentinel" in scheme:
         raise ConfigurationError(
-            f"The URL of {where} asks for Redis Sentinel, which is not in this version; name each server itself."
+            f"The URL of {where} must begin with redis://, rediss:// or unix://; a service of Sentinels is a dict: "
+            "{'sentinels': [('sentinel', 26379)], 'master_name': 'mymaster'}."
         )
     if "cluster" in scheme:
         raise ConfigurationError(

@@ -77,6 +77,10 @@ class Participant:
 
     # -- looking
 
+    def backlog(self, channel: str) -> queues.Backlog:
+        """What lies unread in a channel, and whether somebody waits for more."""
+        return self._write(queues.backlog_of, place_of(channel))
+
     def unread(self) -> list[tuple[str, int, float]]:
         """What nobody has received yet, on the whole machine: name, messages, seconds since the first was sent."""
         found: statistics.Unread = {}

@@ -145,6 +145,28 @@ def withdraw(txn: Txn, place: Place, bells: Collection[bytes], ring: Ring) -> No
     _write_head(txn, place.key, head, unread, number, kept)
 
 
+class Backlog(NamedTuple):
+    """What lies in a channel.
+
+    :ivar unread: messages, expired ones included.
+    :ivar first: number of the first of them; it stays the same while nobody takes one.
+    :ivar waiting: whether a receiver waits.
+    """
+
+    unread: int
+    first: int
+    waiting: bool
+
+
+def backlog_of(txn: Txn, place: Place) -> Backlog:
+    """What lies in a channel, and whether somebody waits for more."""
+    head = txn.get(place.key)
+    if head is None:
+        return Backlog(0, 0, False)
+    unread, number = CHANNEL.unpack_from(head)
+    return Backlog(unread, number - unread, len(head) > CHANNEL.size)
+
+
 def unread_of(txn: Txn, place: Place) -> int:
     """How many messages the channel holds, expired ones included."""
     head = txn.get(place.key)

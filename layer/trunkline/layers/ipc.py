@@ -9,10 +9,11 @@ from typing import Any
 
 from trunkline import names
 from trunkline.base import ChannelLayer, logger, refuse_event_loop
-from trunkline.config import ipc_options
+from trunkline.config import IPCOptions, ipc_options
 from trunkline.errors import ChannelFull
 from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.participant import Participant
+from trunkline.ipc.queues import Backlog
 from trunkline.stats import LayerStatistics, Statistics, Tally, counted_name
 
 # Nanoseconds after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise.
@@ -30,7 +31,7 @@ class IPCChannelLayer(ChannelLayer):
     """
 
     def __init__(self, **config: Any) -> None:
-        self.options = ipc_options(config)
+        self.options = self._judge(config)
         super().__init__(self.options.common)
         for note in self.options.notes:
             logger.info("%s", note)
@@ -38,6 +39,9 @@ class IPCChannelLayer(ChannelLayer):
         self._turn_ends = 0
         self._checked: set[str] = set()
         self._addresses: dict[str, names.Address | None] = {}
+
+    def _judge(self, config: dict[str, Any]) -> IPCOptions:
+        return ipc_options(config)
 
     def __repr__(self) -> str:
         return f"<IPCChannelLayer prefix={self.prefix!r} {self._current!r}>"
@@ -65,15 +69,26 @@ class IPCChannelLayer(ChannelLayer):
         self._send(channel, body)
 
     def _send(self, channel: str, body: bytes) -> None:
+        tally = self.counters.of(channel)
+        try:
+            self._carry(channel, body)
+        except ChannelFull:
+            tally.full += 1
+            raise
+        tally.sent += 1
+
+    def _carry(self, channel: str, body: bytes) -> None:
         try:
             self._participant().sending.send(channel, body)
-        except ChannelFull:
-            self.counters.of(channel).full += 1
-            raise
         except StoreFull as error:
-            self.counters.of(channel).full += 1
             raise ChannelFull(channel, self.get_capacity(channel), str(error)) from error
-        self.counters.of(channel).sent += 1
+
+    def _backlog(self, channel: str) -> Backlog:
+        """What lies unread in a channel.
+
+        :raises LayerUnavailable: if the store is away.
+        """
+        return self._participant().backlog(channel)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         address = self._address(channel)

@@ -11,7 +11,7 @@ from typing import Any
 
 from trunkline import names
 from trunkline.base import logger, refuse_event_loop
-from trunkline.config import redis_options
+from trunkline.config import RedisOptions, redis_options
 from trunkline.errors import ChannelFull
 from trunkline.layers.deliveries import ReliableReceiving
 from trunkline.mailbox import NextTurn
@@ -46,12 +46,15 @@ class RedisChannelLayer(ReliableReceiving):
     """
 
     def __init__(self, **config: Any) -> None:
-        self.options = redis_options(config)
+        self.options = self._judge(config)
         super().__init__(self.options.common)
         for note in self.options.notes:
             logger.info("%s", note)
         self._runtime: Runtime | None = None
         self._finalizer: weakref.finalize[[], RedisChannelLayer] | None = None
+
+    def _judge(self, config: dict[str, Any]) -> RedisOptions:
+        return redis_options(config)
 
     def __repr__(self) -> str:
         hosts = ", ".join(host.label for host in self.options.hosts)

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 
 from trunkline.config import Endpoint
 from trunkline.redis.endpoints import Target
-from trunkline.redis.replies import Arg, Done, Replies, ServerAway
+from trunkline.redis.replies import Arg, Done, Pushes, Replies, ServerAway
 
 CONNECT_TIMEOUT = 3.0  # seconds; a server that takes longer is treated as away, and tried again
 
@@ -251,9 +251,8 @@ class Wire:
                 self._failed()
                 done(self._away(result))
                 return
-            if self.target.guarded:
-                late = loop.time() - began > blocking + SUSPICIOUS
-                self._settling = loop.create_task(self._settle(result, late, done)), done
+            if self.target.guarded and self._is_doubtful(loop.time() - began > blocking + SUSPICIOUS):
+                self._settling = loop.create_task(self._settle(result, done)), done
                 return
             if replies.demoted:
                 self.abort()
@@ -271,13 +270,17 @@ class Wire:
             self._timer = loop.call_at(due, self._look)
         transport.write(packed)
 
-    async def _settle(self, result: list[Any], late: bool, done: Done) -> None:
+    def _is_doubtful(self, late: bool) -> bool:
+        assert self._endpoint is not None
+        return late or self.target.doubtful(self._endpoint)
+
+    async def _settle(self, result: list[Any], done: Done) -> None:
         """Hand out replies once it is certain that they came from the server that counts."""
         assert self._endpoint is not None
         replies = self._replies
         outcome: list[Any] | Exception = result
         try:
-            await self.target.certain(self._endpoint, late)
+            await self.target.make_certain(self._endpoint)
         except Exception as error:
             outcome = self._away(error)
         self._settling = None
@@ -308,6 +311,28 @@ class Wire:
             replies.progress, self._unsent = False, unsent
             self._due = loop.time() + self._patience
         self._timer = loop.call_at(self._due, self._look)
+
+    async def listen(self, channels: Sequence[str], heard: Callable[[str, str], None], every: float) -> None:
+        """Subscribe, and call ``heard`` with channel and text of each message, until the connection breaks.
+
+        :param every: seconds; a server that says nothing for two of them is taken for dead.
+        :raises ServerAway: when it did.
+        """
+        transport, pushes = self._transport, Pushes(heard)
+        if transport is None or transport.is_closing():
+            raise ServerAway(f"{self.target.label}: not connected")
+        transport.set_protocol(pushes)
+        transport.write(hiredis.pack_command((b"SUBSCRIBE", *channels)))  # type: ignore[arg-type]
+        try:
+            while not pushes.lost.done():
+                pushes.progress = False
+                await asyncio.wait({pushes.lost}, timeout=every)
+                if not pushes.progress and not pushes.lost.done():
+                    pushes.connection_lost(TimeoutError("no answer in time"))
+                transport.write(hiredis.pack_command((b"PING",)))
+        finally:
+            transport.abort()
+        raise ServerAway(f"{self.target.label}: {pushes.lost.result()}")
 
     def _failed(self) -> None:
         if self._endpoint is not None:

@@ -37,11 +37,16 @@ class Target(Protocol):
     def failed(self, endpoint: Endpoint) -> None:
         """There was no connection to ``endpoint``, or it broke: ask anew before the next one."""
 
-    async def certain(self, endpoint: Endpoint, late: bool) -> None:
-        """Return at once where ``endpoint`` is beyond doubt; else once it is certain that it is still the server.
+    def suspect(self) -> None:
+        """A failover may be under way: everything is doubtful until it is certain again."""
 
-        :param late: whether an answer came so late that a failover may have happened meanwhile.
-        :raises ServerAway: if another server has taken its place.
+    def doubtful(self, endpoint: Endpoint) -> bool:
+        """Whether another server may have taken the place of ``endpoint``."""
+
+    async def make_certain(self, endpoint: Endpoint) -> None:
+        """Return once it is certain that ``endpoint`` is still the server.
+
+        :raises ServerAway: if another one has taken its place.
         """
 
 
@@ -66,5 +71,11 @@ class Fixed:
     def failed(self, endpoint: Endpoint) -> None:
         """There is no other."""
 
-    async def certain(self, endpoint: Endpoint, late: bool) -> None:
+    def suspect(self) -> None:
+        """Nobody else could take its place."""
+
+    def doubtful(self, endpoint: Endpoint) -> bool:
+        return False
+
+    async def make_certain(self, endpoint: Endpoint) -> None:
         """It always is."""

@@ -13,7 +13,7 @@ from trunkline.redis.process import Process, Server, new_id
 from trunkline.redis.replies import Arg, NotNow, ServerAway, Unfit
 from trunkline.redis.scripts import script
 
-KEPT = (b"epoch", b"layout", b"procs", b"grace", b"graced")  # what tells processes of each other stays
+KEPT = (b"epoch", b"layout", b"run", b"procs", b"grace", b"graced")  # what tells processes of each other stays
 WAIT_FOR_OTHERS = 5.0  # seconds; a process that has not adopted the flush by then is blocked or dead
 
 

@@ -41,7 +41,7 @@ async def greet(process: Process, server: Server, wire: Wire) -> None:
     try:
         if not server.examined:
             await _examine(process, server, wire)
-        await greet_shards(process, server, wire)
+        await greet_shards(process, server, wire, new=True)
     except NotNow:
         await wire.close()  # a connection that wasn't greeted must not look like one that was
         raise
@@ -67,9 +67,10 @@ async def _examine(process: Process, server: Server, wire: Wire) -> None:
     server.warned_of, server.examined = verdict.warning, True
 
 
-async def greet_shards(process: Process, server: Server, wire: Wire) -> None:
+async def greet_shards(process: Process, server: Server, wire: Wire, *, new: bool = False) -> None:
     """Beat on every virtual shard of a server: liveness, its clock, its epochs, its layout.
 
+    :param new: whether the connection is new: then it may lead to another server than before.
     :raises ServerAway, NotNow: as ``greet``.
     """
     beat = script("beat")
@@ -82,6 +83,7 @@ async def greet_shards(process: Process, server: Server, wire: Wire) -> None:
                 [
                     b"EVALSHA", beat.sha, 2, process.keys.key(shard, "procs"), process.keys.canary(shard),
                     process.epochs[shard], new_id(), ident, process.inbox_life, process.ring.fingerprint,
+                    1 if new else 0,
                 ]
                 for shard in shards
             ],

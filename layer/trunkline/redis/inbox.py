@@ -112,6 +112,14 @@ class InboxReader:
         else:
             self._ask()
 
+    def _channel_of(self, data: bytes) -> str:
+        """The channel under which a record is counted down; empty where it isn't counted."""
+        try:
+            record = self.process.records.unpack(data)
+        except ValueError:
+            return ""
+        return record.name if record.kind == DIRECT else ""
+
     def _take_in(self, reply: list[Any]) -> None:
         entries = [(entry, self._by_key[key], fields[1]) for key, stream in reply for entry, fields in stream]
         if len(reply) > 1:
@@ -126,8 +134,11 @@ class InboxReader:
                 inbox.last = entry
                 if entry in inbox.unread:
                     continue
-                inbox.unread.add(entry)
                 token = Token(shard, entry, len(data))
+                if inbox.again and inbox.was_removed(entry):
+                    inbox.acks.setdefault(self._channel_of(data), []).append(token)
+                    continue
+                inbox.unread.add(entry)
                 try:
                     record = process.records.unpack(data)
                 except Unreadable as error:

@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable
 
 from trunkline.base import logger
-from trunkline.redis.connections import Wire
+from trunkline.redis.connections import SUSPICIOUS, Wire
 from trunkline.redis.greeting import greet, greet_shards, load_scripts, mark_away
 from trunkline.redis.process import Process, Server
 from trunkline.redis.replies import Arg, NotNow, ServerAway
 from trunkline.redis.reporting import Reporter
 from trunkline.redis.scripts import script
+from trunkline.redis.watch import Watch
 
 LEAVE_WITHIN = 1.0  # seconds to say goodbye; who did not will be taken for dead
 
 TELL_AFTER = 1.0  # seconds without a server until the log says so; shorter ones are nobody's business
 TELL_AGAIN = 60.0  # seconds until it says so again
+FORGET_AFTER = 5  # beats; twice that long a process knows what it removed from its inboxes
 
 BEAT_EVERY = 1.0  # seconds; a process that missed five is dead to the others (DEAD_AFTER in the scripts)
 
@@ -42,16 +44,23 @@ class Heart:
             asyncio.create_task(self._beat(server, wire))
             for server, wire in zip(self._process.servers, self._wires, strict=True)
         ]
+        watching = asyncio.create_task(Watch(server.target for server in self._process.servers).run())
+        rounds = 0
         try:
             while True:
                 await asyncio.sleep(BEAT_EVERY)
+                rounds += 1
+                if watching.done():
+                    watching.result()  # an error of ours; without primaries there is nothing to watch
+                if rounds % FORGET_AFTER == 0:
+                    self._process.forget_removed()
                 self._process.mailbox.sweep()
                 self._check()
                 self._acknowledge()
         finally:
-            for beat in beats:
-                beat.cancel()
-            await asyncio.wait(beats)
+            for task in (*beats, watching):
+                task.cancel()
+            await asyncio.wait({*beats, watching})
 
     async def end(self) -> None:
         """After the last beat: report, leave what others know of this process, and close the connections."""
@@ -86,8 +95,10 @@ class Heart:
             pass
 
     async def _beat(self, server: Server, wire: Wire) -> None:
+        loop = asyncio.get_running_loop()
         since, told = 0.0, 0.0  # monotonic seconds: the first of these failures, and the last line about them
         while True:
+            silent = loop.call_later(SUSPICIOUS, server.target.suspect)  # what others hear later may be out of date
             try:
                 if wire.connected:
                     await greet_shards(self._process, server, wire)
@@ -105,5 +116,7 @@ class Heart:
                 if now - since >= TELL_AFTER and (not told or now - told >= TELL_AGAIN) and not server.unfit:
                     told = now
                     logger.warning("%s is away, and the layer waits for it: %s", server.label, error)
+            finally:
+                silent.cancel()
             # A server that is away is tried more often, so that its return is noticed soon.
             await asyncio.sleep(BEAT_EVERY if server.away_since is None else BEAT_EVERY / 5)

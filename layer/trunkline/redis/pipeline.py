@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 from trunkline.errors import ConfigurationError, LayerUnavailable
+from trunkline.redis import replicas
 from trunkline.redis.connections import Wire, pack
 from trunkline.redis.greeting import PATIENCE, greet, greet_shards, load_scripts, mark_away, mark_back
 from trunkline.redis.process import Process, Server, Token, new_id
@@ -37,6 +38,7 @@ MOST_FLIGHTS = 4  # pipelines under way
 
 ALONE = b"0"  # no other call of this sender and virtual shard is unanswered
 
+_MESSAGES = ("direct", "push", "group")  # scripts that send; replicas are waited for where the options say so
 _LETTERS = ("direct", "push", "again", "requeue", "drop")  # scripts that answer with one letter for each operation
 
 
@@ -46,9 +48,10 @@ class Lane:
     :ivar script: the Lua script's name.
     :ivar key: the script's first key.
     :ivar head: arguments that come before those of the single operations.
+    :ivar replicated: whether replicas have to confirm it, where the options say so.
     """
 
-    __slots__ = ("head", "key", "letters", "prefix", "script", "shard")
+    __slots__ = ("head", "key", "letters", "prefix", "replicated", "script", "shard")
 
     def __init__(self, process: Process, name: str, shard: int, key: str, head: tuple[Arg, ...]) -> None:
         self.script = name
@@ -56,6 +59,7 @@ class Lane:
         self.key = key
         self.head = head
         self.letters = name in _LETTERS
+        self.replicated = name in _MESSAGES
         self.prefix: tuple[Arg, ...] = (b"EVALSHA", script(name).sha, 2, key, process.keys.canary(shard))
 
 
@@ -107,10 +111,19 @@ class _Call:
         if not self.doubtful:
             self.number = 0
 
-    def resolve(self, answer: str) -> None:
+    def stored(self, reply: Any) -> bool:
+        """Whether it sent messages that replicas should have."""
+        return self.lane.replicated and isinstance(reply, list) and reply[0] == b"OK"
+
+    def resolve(self, answer: str, unconfirmed: str = "") -> None:
+        """:param unconfirmed: why what was stored counts as failed all the same."""
         letters = self.lane.letters
         for index, operation in enumerate(self.operations):
-            if not operation.future.done():
+            if operation.future.done():
+                continue
+            if unconfirmed and self.lane.replicated and not operation.held and (not letters or answer[index] == "k"):
+                operation.future.set_exception(LayerUnavailable(unconfirmed))
+            else:
                 operation.future.set_result(answer[index] if letters else answer)
 
     def fail(self, make: Callable[[], Exception]) -> None:
@@ -126,13 +139,16 @@ class _Flight:
     """One pipeline: its calls, and the acknowledgements that travel with them.
 
     Nobody waits for acknowledgements, so they come last; but not where the next message could need the room.
+
+    :ivar waits: whether the last command waits for replicas.
     """
 
-    __slots__ = ("acks", "acks_first", "calls")
+    __slots__ = ("acks", "acks_first", "calls", "waits")
 
     def __init__(self, calls: list[_Call], acks: _Acks, process: str) -> None:
         self.calls = calls
         self.acks = acks
+        self.waits = False
         self.acks_first = any(call.lane.script == "direct" and call.lane.head[0] == process for call in calls)
 
     def ordered(self, calls: list[Any], acks: list[Any]) -> list[Any]:
@@ -164,9 +180,10 @@ class Pipe:
         self.sender = new_id()
         self._loop = asyncio.get_running_loop()
         self._turn = turn
+        self._replicas = process.options.wait_replicas
         self._numbers = [0] * VIRTUAL_SHARDS
         self._open: list[deque[int]] = [deque() for _ in range(VIRTUAL_SHARDS)]
-        self._most_flights = 1 if server.target.guarded else MOST_FLIGHTS
+        self._most_flights = 1 if server.target.guarded or self._replicas else MOST_FLIGHTS
         self._pending: list[Operation] = []
         self._calls: list[_Call] = []
         self._flights: deque[_Flight] = deque()
@@ -306,7 +323,9 @@ class Pipe:
             self._flights.append(flight)
             commands = self._commands(flight)
             try:
-                self.wire.start(pack(commands), len(commands), PATIENCE, partial(self._answered, flight))
+                wait = replicas.FIRST_WAIT_S if flight.waits else 0.0
+                answered = partial(self._answered, flight)
+                self.wire.start(pack(commands), len(commands), PATIENCE + wait, answered, blocking=wait)
             except ServerAway as error:
                 self._answered(flight, error)
         except Exception as error:  # whatever it is, nobody shall wait for ever
@@ -320,6 +339,9 @@ class Pipe:
             self._flights.popleft()
             for call in flight.calls:
                 self._open[call.lane.shard].popleft()
+            if flight.waits and isinstance(result, list) and replicas.enough(result[-1], self._replicas):
+                flight.waits, self.server.unconfirmed_since = False, None
+                del result[-1]
             well = isinstance(result, list) and all(type(each) is list and each[0] == b"OK" for each in result)
             if self._landed or not well:
                 self._landed.append((flight, result))  # seen to when nothing is under way any more
@@ -444,8 +466,12 @@ class Pipe:
         try:
             if not self.wire.connected:
                 await greet(self.process, self.server, self.wire)
+            if any(call.doubtful for call in due):  # none of them may be refused for its script, and others not
+                await load_scripts(self.wire, {call.lane.script for call in due})
             flight = _Flight(self._number(due), acks, self.process.id)
-            result: list[Any] | Exception = await self.wire.call(self._commands(flight), PATIENCE)
+            commands = self._commands(flight)
+            wait = replicas.FIRST_WAIT_S if flight.waits else 0.0
+            result: list[Any] | Exception = await self.wire.call(commands, PATIENCE + wait, blocking=wait)
         except (ServerAway, NotNow) as error:
             result = error
         except BaseException:
@@ -467,12 +493,21 @@ class Pipe:
                     else:
                         call.doubtful = True
                 return str(result)
+            confirmed = result.pop() if flight.waits else None
             of_calls, of_acks = flight.split(result)
+            unconfirmed = ""
+            if flight.waits and any(call.stored(reply) for call, reply in zip(flight.calls, of_calls, strict=True)):
+                try:
+                    unconfirmed = await replicas.confirm(self.wire, self.server, self.process.options, confirmed)
+                except ServerAway as error:
+                    for call in flight.calls:
+                        call.doubtful = True
+                    return str(error)
             for (shard, tokens), reply in zip(acks, of_acks, strict=True):
                 if not isinstance(reply, Exception):
                     self.process.acked(shard, tokens)
             acks = [each for each, reply in zip(acks, of_acks, strict=True) if isinstance(reply, Exception)]
-            problem = await self._judge(flight.calls, of_calls)
+            problem = await self._judge(flight.calls, of_calls, unconfirmed)
             if acks and any(isinstance(reply, UnknownScript) for reply in of_acks):
                 await load_scripts(self.wire, {"ack"})
             elif acks:
@@ -483,7 +518,7 @@ class Pipe:
         finally:
             self._queue_again(acks)
 
-    async def _judge(self, calls: list[_Call], replies: list[Any]) -> str:
+    async def _judge(self, calls: list[_Call], replies: list[Any], unconfirmed: str) -> str:
         """Resolve what was answered. What was refused for certain loses its number and stays; returns the problem.
 
         :raises ServerAway, NotNow: where the remedy itself failed.
@@ -504,7 +539,7 @@ class Pipe:
             if isinstance(reply, Exception):
                 call.fail(partial(LayerUnavailable, f"{self.server.label} refused: {reply}"))
             elif reply[0] == b"OK":
-                call.resolve(reply[1].decode())
+                call.resolve(reply[1].decode(), unconfirmed)
             elif reply[0] == b"EPOCH":
                 call.refused()
                 if not reply[1]:
@@ -532,6 +567,11 @@ class Pipe:
     def _unavailable(self, refusal: str = "") -> Exception:
         if self.server.unfit:
             return ConfigurationError(self.server.unfit)
+        if self.server.unconfirmed_since is not None and self.server.away_since is None:
+            return LayerUnavailable(
+                f"{self.server.label} has too few replicas that confirm what it stores (`wait_replicas` is "
+                f"{self._replicas}); the message was not confirmed."
+            )
         return LayerUnavailable(
             f"{self.server.label} has been away for more than {self.process.options.retry_time:g} s "
             f"({self.server.problem or refusal or 'no answer'}); the message was not confirmed."
@@ -584,7 +624,11 @@ class Pipe:
             for operation in call.operations:
                 command += operation.own
             commands.append(command)
-        return flight.ordered(commands, [self._ack_command(*each) for each in flight.acks])
+        commands = flight.ordered(commands, [self._ack_command(*each) for each in flight.acks])
+        if self._replicas and any(call.lane.replicated for call in flight.calls):
+            flight.waits = True
+            commands.append(replicas.first(self.process.options))
+        return commands
 
     def _take_acks(self) -> _Acks:
         self._asked = False

@@ -14,13 +14,15 @@ from typing import NamedTuple
 from trunkline.codec import DIRECT, Record, Unreadable, records_for
 from trunkline.config import RedisOptions
 from trunkline.mailbox import Mailbox
-from trunkline.redis.endpoints import Fixed, Target
+from trunkline.redis.endpoints import Target
 from trunkline.redis.held import Holdings
 from trunkline.redis.keys import Keys
 from trunkline.redis.ring import VIRTUAL_SHARDS, Ring
+from trunkline.redis.sentinel import target_of
 from trunkline.stats import Counters, LimitedLog, report_unreadable
 
 LEAST_INBOX = 10_000  # messages in a process' inbox on one virtual shard before sends are refused
+MOST_REMOVED = 10_000  # entries of one inbox, removed since the last time they grew older; memory ends here
 INBOX_BYTES = 64 * 1024 * 1024  # the same in bytes
 
 
@@ -38,6 +40,7 @@ class Server:
 
     :ivar offset: server's milliseconds minus this machine's monotonic milliseconds; ``None`` before its first answer.
     :ivar away_since: monotonic seconds since when it can't be reached; ``None`` while it can.
+    :ivar unconfirmed_since: monotonic seconds since when too few of its replicas confirm; ``None`` while they do.
     :ivar examined: whether it was asked what it is since it was last away.
     :ivar unfit: why it can't carry the layer, as of its last examination; empty where it can.
     :ivar warned_of: the warning of its last examination.
@@ -50,6 +53,7 @@ class Server:
     away_since: float | None = None
     problem: str = ""
     layout_reported: bool = False
+    unconfirmed_since: float | None = None
     examined: bool = False
     unfit: str = ""
     warned_of: str = ""
@@ -67,11 +71,33 @@ class Server:
 
 @dataclass
 class Inbox:
-    """The reading position in this process' inbox on one virtual shard."""
+    """The reading position in this process' inbox on one virtual shard.
+
+    :ivar unread: entries taken and not yet removed on the server; never taken twice.
+    :ivar removed: entries removed lately, in two parts by age: a replica that was promoted may not know of it.
+    :ivar again: how many times more they grow older until none of them can come again; above zero after the inbox was
+        read from its beginning.
+    """
 
     last: bytes = b"0-0"
-    unread: set[bytes] = field(default_factory=set)  # taken and not yet removed on the server: never taken twice
+    unread: set[bytes] = field(default_factory=set)
     acks: dict[str, list[Token]] = field(default_factory=dict)
+    removed: tuple[set[bytes], set[bytes]] = field(default_factory=lambda: (set(), set()))
+    again: int = 0
+
+    def begin_again(self) -> None:
+        """Read from the beginning: ids may begin again below those that we know."""
+        self.last = b"0-0"
+        self.again = 3
+
+    def forget_removed(self) -> None:
+        """The removed entries grow older."""
+        self.removed = (set(), self.removed[0])
+        self.again = max(0, self.again - 1)
+
+    def was_removed(self, entry: bytes) -> bool:
+        """Whether an entry that comes now was taken and removed before."""
+        return entry in self.removed[0] or entry in self.removed[1]
 
 
 @dataclass
@@ -103,7 +129,7 @@ class Process:
         self.ring = Ring(len(options.hosts))
         self.keys = Keys(common.prefix)
         self.records = records_for(common.symmetric_encryption_keys, common.prefix)
-        self.servers = [Server(position, Fixed(host)) for position, host in enumerate(options.hosts)]
+        self.servers = [Server(position, target_of(host)) for position, host in enumerate(options.hosts)]
         self.unfit = ""
         self.epochs = [""] * VIRTUAL_SHARDS
         self.inboxes = [Inbox() for _ in range(VIRTUAL_SHARDS)]
@@ -142,7 +168,7 @@ class Process:
             if ident == before:
                 return True
             self.epochs[shard] = ident
-            self.inboxes[shard].last = b"0-0"  # ids may begin again below those that we know
+            self.inboxes[shard].begin_again()
             if kind == "flush":
                 if ident != self._flushed:
                     self._flushed = ident
@@ -191,10 +217,20 @@ class Process:
 
     def acked(self, shard: int, acks: dict[str, list[Token]]) -> None:
         """The server has removed them."""
-        unread = self.inboxes[shard].unread
+        inbox = self.inboxes[shard]
         with self.lock:
             for tokens in acks.values():
-                unread.difference_update(token.entry for token in tokens)
+                entries = [token.entry for token in tokens]
+                inbox.unread.difference_update(entries)
+                inbox.removed[0].update(entries)
+            if len(inbox.removed[0]) > MOST_REMOVED:
+                inbox.forget_removed()
+
+    def forget_removed(self) -> None:
+        """To be called every few seconds."""
+        with self.lock:
+            for inbox in self.inboxes:
+                inbox.forget_removed()
 
 
 def new_id() -> str:

@@ -111,3 +111,34 @@ class Replies(asyncio.Protocol):
         expected, self._expected = self._expected, deque()
         for _, done in expected:
             done(error)
+
+
+class Pushes(asyncio.Protocol):
+    """The receiving end of a subscription: passes on what is published.
+
+    :param heard: called with channel and text of each message.
+    :ivar lost: done when the connection can't be used any more, with the reason.
+    :ivar progress: as of ``Replies``.
+    """
+
+    def __init__(self, heard: Callable[[str, str], None]) -> None:
+        self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self.progress = False
+        self._heard = heard
+        self._reader = hiredis.Reader()
+
+    def data_received(self, data: bytes) -> None:
+        self.progress = True
+        try:
+            self._reader.feed(data)
+            while (push := self._reader.gets()) is not False:
+                if isinstance(push, Exception):
+                    raise push
+                if push[0] == b"message":
+                    self._heard(push[1].decode(), push[2].decode(errors="replace"))
+        except Exception as error:
+            self.connection_lost(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(exc or ConnectionError("the connection was closed"))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import hiredis
 
+from trunkline.config import Endpoint
 from trunkline.redis.engine import ColdPath, Engine
 from trunkline.redis.greeting import PATIENCE, greet
 from trunkline.redis.handover import Errand, Handover, wait_in_thread
@@ -205,9 +206,8 @@ class Shortcut(Engine):
     def lends(self, server: Server) -> bool:
         """Whether threads may use a connection to ``server`` by themselves."""
         options = self.process.options
-        if server.target.guarded or getattr(options, "wait_replicas", 0) > 0:
-            return False
-        return options.hosts[server.position].transport != "tls"
+        host = options.hosts[server.position]
+        return isinstance(host, Endpoint) and host.transport != "tls" and not options.wait_replicas
 
     async def together(self, sends: Iterable[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
         results: list[BaseException | None] = []

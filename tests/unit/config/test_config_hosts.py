@@ -173,7 +173,6 @@ ENTRIES: list[tuple[Any, str]] = [
     ({"host": "a", "connection_class": int}, "one of Connection, SSLConnection, UnixDomainSocketConnection"),
     ({"host": "a", "connection_class": UnixDomainSocketConnection}, "contradicts the rest"),
     ({"address": "redis://a", "connection_class": SSLConnection}, "contradicts the rest"),
-    ({"sentinels": [("a", 26379)], "master_name": "m"}, "Redis Sentinel ('sentinels'), which is not in this version"),
     ({"host": "a", "db": -1}, "the negative -1"),
     ({"host": "a", "db": "x"}, "'hosts[0].db' must be a whole number"),
     (
@@ -198,7 +197,7 @@ def test_each_kind_of_wrong_host_has_its_own_sentence(entry: Any, expected: str)
 URLS: list[tuple[str, str]] = [
     ("http://a", "must begin with redis://, rediss:// or unix://, not with another scheme; Redis doesn't speak HTTP"),
     ("valkey://a", "for Valkey write redis://"),
-    ("redis+sentinel://a", "asks for Redis Sentinel, which is not in this version"),
+    ("redis+sentinel://a", "a service of Sentinels is a dict: {'sentinels': [('sentinel', 26379)], 'master_name'"),
     ("redis+cluster://a", "asks for Redis Cluster, which is not in this version"),
     ("redis+socket:///a", "write unix://"),
     ("foo://a", "another scheme."),

@@ -213,8 +213,12 @@ def test_an_unknown_option_without_neighbours_gets_no_suggestion() -> None:
 
 
 def test_an_option_of_the_other_layer_says_whose_it_is() -> None:
-    assert "'directory' belongs to trunkline.IPCChannelLayer" in sentence({"directory": "/x"})
-    assert "'hosts' belongs to trunkline.RedisChannelLayer" in sentence({"hosts": []}, ipc_options)
+    assert "'directory' belongs to trunkline.RedisLocalChannelLayer and trunkline.IPCChannelLayer, not" in sentence(
+        {"directory": "/x"}
+    )
+    assert "'hosts' belongs to trunkline.RedisChannelLayer, trunkline.RedisSentinelChannelLayer and" in sentence(
+        {"hosts": []}, ipc_options
+    )
 
 
 @pytest.mark.parametrize("config", [None, [], "hosts", 3, [("expiry", 3)]])

@@ -218,7 +218,14 @@ WRONG: list[tuple[dict[str, str], str]] = [
         {"CHANNEL_LAYERS_BACKEND": "trunkline.RedisChanelLayer"},
         "did you mean trunkline.RedisChannelLayer?",
     ),
-    ({"CHANNEL_LAYERS_BACKEND": "trunkline.RedisSentinelChannelLayer"}, "which is not in this version"),
+    (
+        {"CHANNEL_LAYERS_BACKEND": "trunkline.RedisSentinelChannelLayer", "REDIS_URL": "redis://a"},
+        "the hosts of trunkline.RedisSentinelChannelLayer are Sentinels",
+    ),
+    (
+        {"CHANNEL_LAYERS_BACKEND": "asgi_redis.RedisSentinelChannelLayer"},
+        "for Channels 1; write trunkline.RedisSentinelChannelLayer, which takes its CONFIG",
+    ),
     (
         {"CHANNEL_LAYERS_BACKEND": "asgi_redis.RedisChannelLayer"},
         "for Channels 1; write trunkline.RedisChannelLayer",

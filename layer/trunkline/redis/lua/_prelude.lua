@@ -43,22 +43,23 @@ end
 local function refused(known, sender, number)
   local found = redis.call('MGET', base .. 'epoch', base .. 's:' .. sender)
   epoch, stored = found[1], found[2]
+  local highest = stored and string.match(stored, '^%d+') or '0'
+  if tonumber(number) <= tonumber(highest) then
+    -- Before the epoch: what was done under an earlier one, with the same data, must not be done again.
+    local at = #highest + 1
+    while at <= #stored do
+      local which, first, last = entry(at)
+      if not which then break end
+      if which == number then return {'OK', string.sub(stored, first, last)} end
+      at = last + 1
+    end
+    return {'LATE'}
+  end
   local other = another(known)
   if other then return other end
-  local highest = stored and string.match(stored, '^%d+') or '0'
-  if tonumber(number) > tonumber(highest) then
-    local after = string.match(ARGV[4], ':(%d+)$')
-    if after and after ~= '0' and after ~= highest then return {'GAP'} end
-    return nil
-  end
-  local at = #highest + 1
-  while at <= #stored do
-    local which, first, last = entry(at)
-    if not which then break end
-    if which == number then return {'OK', string.sub(stored, first, last)} end
-    at = last + 1
-  end
-  return {'LATE'}
+  local after = string.match(ARGV[4], ':(%d+)$')
+  if after and after ~= '0' and after ~= highest then return {'GAP'} end
+  return nil
 end
 
 local function answer(sender, number, chain, text)

@@ -1,8 +1,10 @@
 -- A process' heartbeat on a virtual shard, and the greeting of every new connection.
--- KEYS: procs, canary. Derives: epoch, grace, graced, layout, adopted, in:<process>, cnt:<process>; of:<process> and g:<group>
+-- KEYS: procs, canary. Derives: epoch, run, grace, graced, layout, adopted, in:<process>, cnt:<process>; of:<process> and g:<group>
 -- of dead processes, a few of which it takes out of their groups.
--- ARGV: known epoch id or '', epoch id to create, process or '', life of an inbox ms, layout's fingerprint.
+-- ARGV: known epoch id or '', epoch id to create, process or '', life of an inbox ms, layout's fingerprint, whether the connection is new (1, 0).
 -- Returns OK, server's milliseconds, the epoch ("id:created:kind"), whether the process was known (1, 0), the layout.
+-- Another server than the one that made the epoch (a replica that was promoted, a restart with its data) may know less
+-- than the processes do; it gets a new epoch, so that they all tell it their memberships again.
 -- Race: a server that was away must not declare everybody dead when it returns; the first to notice sets a grace.
 -- A full server refuses a script whose first write needs memory. This one needs none, so a process can always greet
 -- the server, and then empty it.
@@ -14,11 +16,21 @@ if epoch then
   local made, kind = string.match(epoch, '^[^:]*:([^:]*):([^:]*)')
   if kind == 'flushing' and now - tonumber(made) > 15000 then epoch = false end
 end
+local moved = false
+if ARGV[6] == '1' then
+  local info = redis.pcall('INFO', 'server')
+  local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+  local before = redis.call('GET', base .. 'run')
+  if run and run ~= before then
+    redis.call('SET', base .. 'run', run)
+    if before and epoch and string.match(epoch, '[^:]*$') ~= 'flushing' then epoch, moved = false, true end
+  end
+end
 if not epoch then
   -- Who never knew another epoch can't tell a new server from one that lost everything; its age can.
   local info = redis.pcall('INFO', 'server')
   local age = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 60
-  local kind = (ARGV[1] ~= '' or age < 10) and 'restart' or 'start'
+  local kind = (ARGV[1] ~= '' or moved or age < 10) and 'restart' or 'start'
   epoch = ARGV[2] .. ':' .. string.format('%.0f', now) .. ':' .. kind
   redis.call('SET', base .. 'epoch', epoch)
 end
