@@ -15,7 +15,8 @@ from support.processes import Peers
 from support.servers import RedisServer
 from trunkline import RedisChannelLayer
 from trunkline.conformance.api import build_layer
-from trunkline.conformance.waiting import Tasks, cancelled, within
+from trunkline.conformance.waiting import Tasks, cancelled, receive, within
+from trunkline.redis.keys import Keys
 
 pytestmark = pytest.mark.redis
 
@@ -127,3 +128,28 @@ async def test_what_waits_unread_survives_the_others_flush(houses: list[House]) 
         for channel in (own, "mail"):
             got = [(await within(first.layer.receive(channel)))["number"] for _ in range(10)]
             assert got == list(range(10))
+
+
+@pytest.mark.asyncio
+async def test_keys_of_another_schema_are_left_alone(shared_redis: list[RedisServer]) -> None:
+    """A release with keys of another schema shares the prefix: the two don't meet, and no flush takes the other's."""
+    prefix = uuid.uuid4().hex
+    layer, keys = RedisChannelLayer(hosts=[shared_redis[0].url], prefix=prefix), Keys(prefix)
+    with shared_redis[0].client() as client:
+        theirs = []
+        for schema in ("tl0", "tl2", "tl10", "tl"):
+            for kind in ("q:orders", "in:0123456789abcdef01234567", "g:room", "epoch"):
+                theirs.append(keys.key(0, kind).replace("tl1:", f"{schema}:", 1))
+                client.set(theirs[-1], "theirs")
+        try:
+            own = await layer.new_channel()
+            await layer.group_add("room", own)
+            await layer.group_send("room", {"number": 1})
+            await layer.send("orders", {"number": 2})
+            for channel, number in ((own, 1), ("orders", 2)):
+                assert await receive(layer, channel) == {"number": number}
+            await within(layer.flush(), 15, "the flush")
+            assert client.mget(theirs) == ["theirs"] * len(theirs)
+        finally:
+            client.delete(*theirs)
+            await within(layer.close(), what="the end of close()")

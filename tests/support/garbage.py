@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from trunkline.codec.record import SEALED_VERSION, VERSION
+
 FUTURE = b"9999999999999"  # a deadline that is far away
 PAST = b"1000000000000"
+NEXT_VERSION = max(VERSION, SEALED_VERSION) + 1  # of a release to come
 
 
 def record(deadline: bytes, version: int, kind: bytes, name: bytes, body: bytes = b"\x80") -> bytes:
@@ -28,7 +31,8 @@ CORPUS = {
     "an unknown kind": record(FUTURE, 1, b"?", b"custom"),
     "a name that is not ASCII": record(FUTURE, 1, b"d", b"\xff\xfe"),
     "version 0": record(FUTURE, 0, b"d", b"custom"),
-    "a future version": record(FUTURE, 2, b"d", b"custom"),
+    "an encrypted one, without a key": record(FUTURE, SEALED_VERSION, b"d", b"custom", b"x" * 60),
+    "the next version": record(FUTURE, NEXT_VERSION, b"d", b"custom"),
     "a far future version": record(FUTURE, 255, b"d", b"custom"),
     "text": "früher war mehr Lametta".encode(),
     "JSON": b'{"type": "chat.message", "text": "hello"}',
