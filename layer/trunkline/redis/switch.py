@@ -42,10 +42,11 @@ class Switch:
 
     async def turn(self) -> None:
         """Wait until all that was asked for before is done; those who wait go on in the order in which they came."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
         self._waiting.append(waiter)
-        if not self._under_way:  # those before are about to go on
-            _let_go(waiter)
+        if not self._under_way:  # those before are about to go on; a future that is done would be no wait at all
+            loop.call_soon(_let_go, waiter)
         try:
             await waiter
         finally:
