@@ -309,7 +309,7 @@ class Groups:
         with process.lock:
             now = _Life(process.epochs[shard], self._losses[shard])
             certain = error is None and now.losses == before.losses and before.epoch in ("", now.epoch)
-            refresh_at = time.monotonic() + REFRESH * process.common.group_expiry
+            known = Membership(now.epoch, time.monotonic() + REFRESH * process.common.group_expiry, shard)
             for telling in tellings:
                 group, telling.over, telling.error = telling.group, True, error
                 current = self._busy.get(group) is telling
@@ -318,7 +318,7 @@ class Groups:
                 if current and error is None and not held:
                     process.memberships.pop(group, None)
                 elif current and certain:
-                    process.memberships[group] = Membership(now.epoch, refresh_at, shard)
+                    process.memberships[group] = known
                 else:
                     process.memberships[group] = Membership()
                     self._doubt(group)

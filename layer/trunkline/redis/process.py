@@ -100,9 +100,9 @@ class Inbox:
         return entry in self.removed[0] or entry in self.removed[1]
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Membership:
-    """What the server knows of this process' membership in a group."""
+    """What the server knows of this process' membership in a group, or in all groups that it was told of at once."""
 
     epoch: str = ""
     refresh_at: float = 0.0
