@@ -28,7 +28,7 @@ RATE = 500  # samples a second
 LONGER = 5  # times the messages of a benchmark, so that there are samples enough
 TOP = 15
 LOOP = "run_forever"  # in every stack of the event loop
-COUNTED = (1_000, 3_000)  # messages of the two runs that are counted
+COUNTED = (500, 1_500)  # messages of the two runs that are counted
 COUNTING_DEADLINE_S = 900.0
 
 
