@@ -41,7 +41,7 @@ def main() -> int:
     if chart.draw(chosen.chart, setting, chosen.rows, chosen.layers, results):
         print(f"The ratios as a chart: {chosen.chart}")
     failed = any(run.failure for runs in results.values() for run in runs)
-    print("FAILED: what was sent and what was received differ." if failed else "All that was sent was received once.")
+    print("FAILED: the tables say where, and how." if failed else "All that was sent was received once.")
     return 1 if failed else 0
 
 
