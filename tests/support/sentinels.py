@@ -11,7 +11,6 @@ import redis
 from support.servers import RedisServer, free_port
 
 SETTLE_S = 30.0  # Sentinels find replicas and each other within a few seconds
-DOWN_AFTER_MS = 1000
 
 
 class Service:
@@ -32,11 +31,19 @@ class Sentinels:
     :param sentinels: how many Sentinels; a failover needs a majority of them.
     :param password: that the Sentinels demand; empty for none.
     :param shared_server: one server is the primary of all services.
+    :param down_after_ms: silence after which a primary counts as dead.
     """
 
     def __init__(
-        self, *names: str, sentinels: int = 3, replicas: int = 1, password: str = "", shared_server: bool = False
+        self,
+        *names: str,
+        sentinels: int = 3,
+        replicas: int = 1,
+        password: str = "",
+        shared_server: bool = False,
+        down_after_ms: int = 1000,
     ) -> None:
+        self._down_after_ms = down_after_ms
         self._shared_server = shared_server
         self.password = password
         self._names = names
@@ -113,7 +120,7 @@ class Sentinels:
         for name, service in self.services.items():
             lines += [
                 f"sentinel monitor {name} 127.0.0.1 {service.servers[0].port} {self._count // 2 + 1}",
-                f"sentinel down-after-milliseconds {name} {DOWN_AFTER_MS}",
+                f"sentinel down-after-milliseconds {name} {self._down_after_ms}",
                 f"sentinel failover-timeout {name} 5000",
             ]
         return stack.enter_context(SentinelServer(port, lines))

@@ -18,6 +18,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Path:
     """One way that messages take: how to send on it, and the channels at whose end each of them should arrive.
 
+    :ivar kept: nobody receives from the ends before all was sent: what is lost on a server is seen to be lost.
     :ivar acknowledged: number -> when its send returned.
     :ivar raised: number -> the error of its send.
     :ivar arrived: by channel: number -> when it was received, first time.
@@ -27,6 +28,8 @@ class Path:
     name: str
     send: Send
     ends: tuple[str, ...]
+    kept: bool = False
+    sent: int = 0
     acknowledged: dict[int, float] = field(default_factory=dict)
     raised: dict[int, Exception] = field(default_factory=dict)
     arrived: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -61,8 +64,9 @@ class Traffic:
     async def __aenter__(self) -> Traffic:
         for path in self.paths:
             path.arrived = {end: {} for end in path.ends}
-        self._tasks = [asyncio.ensure_future(self._receive(layer, channel)) for layer, channel in self._receivers]
-        self._tasks.append(asyncio.ensure_future(self._run()))
+        self._sending = asyncio.ensure_future(self._run())
+        self._tasks = [self._sending]
+        self._listen(kept=False)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -70,20 +74,27 @@ class Traffic:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._sends, return_exceptions=True)
 
+    def add(self, path: Path) -> None:
+        """One more path from now on, to ends that have receivers already."""
+        path.arrived = {end: {} for end in path.ends}
+        self.paths.append(path)
+
+    def _listen(self, *, kept: bool) -> None:
+        ends = {end for path in self.paths if path.kept for end in path.ends}
+        chosen = [(layer, channel) for layer, channel in self._receivers if (channel in ends) is kept]
+        self._tasks += [asyncio.ensure_future(self._receive(layer, channel)) for layer, channel in chosen]
+
     async def finish(self, quiet_s: float, deadline_s: float) -> None:
         """Stop sending; return when all sends have ended and nothing has arrived for ``quiet_s`` seconds."""
-        self._tasks.pop().cancel()
+        self._sending.cancel()
         end = time.monotonic() + deadline_s
         if self._sends:
             await asyncio.wait(set(self._sends), timeout=deadline_s)
         assert not self._sends, f"{len(self._sends)} sends neither returned nor raised"
+        self._listen(kept=True)
         self.last_arrival = time.monotonic()
         while time.monotonic() - self.last_arrival < quiet_s and time.monotonic() < end:
             await asyncio.sleep(0.05)
-
-    @property
-    def sent(self) -> int:
-        return sum(len(path.acknowledged) + len(path.raised) for path in self.paths)
 
     async def _run(self) -> None:
         began, count = time.monotonic(), 0
@@ -91,7 +102,8 @@ class Traffic:
             due = int((time.monotonic() - began) * self._rate)
             for number in range(count, due):
                 path = self.paths[number % len(self.paths)]
-                task = asyncio.ensure_future(self._send(path, number // len(self.paths)))
+                task = asyncio.ensure_future(self._send(path, path.sent))
+                path.sent += 1
                 self._sends.add(task)
                 task.add_done_callback(self._sends.discard)
             count = due
@@ -106,10 +118,10 @@ class Traffic:
             path.acknowledged[number] = time.monotonic()
 
     async def _receive(self, layer: ChannelLayer, channel: str) -> None:
-        paths = {path.name: path for path in self.paths}
         while True:
             message = await layer.receive(channel)
-            path, number = paths[message["path"]], message["number"]
+            path = next(path for path in self.paths if path.name == message["path"])
+            number = message["number"]
             self.last_arrival = time.monotonic()
             if number in path.arrived[channel]:
                 path.repeats[channel] += 1
