@@ -47,13 +47,16 @@ class Ring:
     def shard(self, name: str) -> int:
         """The virtual shard of a group or of a process-specific channel.
 
-        All channels of one process lie together: what is sent to it, and what it acknowledges, is one script call.
+        Channels of one process are spread over the servers, and lie together on each: what one process sends to another
+        and what that acknowledges is one script call for each server.
         """
+        place = crc32(name.encode("ascii")) % VIRTUAL_SHARDS
         address = address_of(name)
-        place = address.process if address is not None and address.process is not None else name
-        return crc32(place.encode("ascii")) % VIRTUAL_SHARDS
+        if address is None or address.process is None:
+            return place
+        return self.queue_shard(address.process, self.owners[place])
 
     def queue_shard(self, name: str, server: int) -> int:
-        """The virtual shard of ``server`` that holds its list of a normal channel."""
+        """The virtual shard of ``server`` that holds its list of a normal channel, or its part of a process' inbox."""
         owned = self.owned[server]
         return owned[crc32(name.encode("ascii")) % len(owned)]

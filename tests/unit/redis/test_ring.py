@@ -51,6 +51,13 @@ def test_three_servers_hold_a_fair_part_of_a_thousand_names() -> None:
     assert all(200 <= count <= 500 for count in held.values())
 
 
+@pytest.mark.parametrize("servers", range(1, MAX_SERVERS + 1))
+def test_channels_of_one_process_lie_together_on_each_server(servers: int) -> None:
+    ring = Ring(servers)
+    shards = {ring.shard(f"specific.{7:024x}!{number:x}") for number in range(1000)}
+    assert sorted(ring.owners[shard] for shard in shards) == list(range(servers))
+
+
 def test_a_queue_has_a_list_on_each_server_that_the_server_owns() -> None:
     ring = Ring(3)
     for name in ("thumbnail", "mail", "a", "b"):
