@@ -46,7 +46,7 @@ async def test_two_thousand_messages_of_another_process_survive_random_cancellat
             await asyncio.wait({again})
             assert again.cancelled(), "a message was doubled"
             assert sorted(received) == list(range(MESSAGES)), f"{MESSAGES - len(set(received))} lost on {channel}"
-            assert cancellations > 200, "hardly anything was cancelled, so this test showed nothing"
+            assert cancellations > 100, "hardly anything was cancelled, so this test showed nothing"
             assert channel != own or received == sorted(received), "the order changed"
             assert servers > 1 or received == sorted(received), "the order changed"
     finally:
