@@ -254,10 +254,10 @@ class Wire:
             if self.target.guarded and self._is_doubtful(loop.time() - began > blocking + SUSPICIOUS):
                 self._settling = loop.create_task(self._settle(result, done)), done
                 return
+            done(result)  # first: those behind it learn of the end after it
             if replies.demoted:
                 self.abort()
                 self._failed()
-            done(result)
 
         replies.expect(count, finish)
         replies.progress = False

@@ -89,7 +89,7 @@ class Replies(asyncio.Protocol):
         expected = self._expected
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
+            while self.lost is None and (reply := self._reader.gets()) is not False:
                 if not expected:
                     refused = isinstance(reply, Exception)  # it has no place for us, or throws us out
                     self._fail(reply if refused else ConnectionError("the server sent what nobody asked for"))
