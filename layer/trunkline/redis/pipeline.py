@@ -232,12 +232,14 @@ class Pipe:
     async def close(self, patience: float = 2.0) -> None:
         """Send what waits, if that is possible within ``patience`` seconds, and close the connection."""
         self._stopping = True
-        if self._flights or self._landed or self._due or self._task:
+        # A task that was cancelled before it began, as at an event loop's end, says nothing.
+        if self._flights or self._due or (self._task is not None and not self._task.done()):
             self._quiet = self._loop.create_future()
             await asyncio.wait({self._quiet}, timeout=patience)
         if (task := self._task) is not None:
             task.cancel()
             await asyncio.wait({task})
+            self._task = None
         self._drop()
         self._fail_all(_closed)
         self._stopping = False
@@ -365,14 +367,14 @@ class Pipe:
             self._broken(error)
 
     def _begin(self) -> None:
-        landed, self._landed = self._landed, []
-        self._task = self._loop.create_task(self._struggle(landed))
+        self._task = self._loop.create_task(self._struggle())
 
     # -- while it is not
 
-    async def _struggle(self, landed: list[tuple[_Flight, list[Any] | Exception]]) -> None:
+    async def _struggle(self) -> None:
         pause = 0.02
         try:
+            landed, self._landed = self._landed, []
             self._calls = [call for flight, _ in landed for call in flight.calls] + self._calls
             refused: set[int] = set()  # virtual shards; what was chained behind a refused call was certainly not done
             for flight, result in landed:
@@ -384,9 +386,7 @@ class Pipe:
                 self._give_up()
                 self._form_calls()
                 now = time.monotonic()
-                # What is in doubt goes alone: after a higher number the server would refuse it.
-                doubtful = [call for call in self._calls if call.doubtful]
-                due = [call for call in doubtful or self._calls if call.not_before <= now]
+                due = self._due_calls(now)
                 acks = self._take_acks()
                 if not due and not acks:
                     if not self._calls:
@@ -584,22 +584,45 @@ class Pipe:
         if not self._pending:
             return
         calls = {call.lane: call for call in self._calls if not call.number}
-        size = 0
-        for count, operation in enumerate(self._pending):
-            size += operation.size
-            if (size > MOST_BYTES and count) or count >= MOST_OPERATIONS:
-                rest = self._pending[count:]
-                break
+        size = count = 0
+        rest: list[Operation] = []
+        for index, operation in enumerate(self._pending):
             if operation.future.cancelled():
                 continue
+            size += operation.size
+            if (size > MOST_BYTES and count) or count >= MOST_OPERATIONS:
+                rest += self._pending[index:]
+                break
             call = calls.get(operation.lane)
             if call is None:
                 call = calls[operation.lane] = _Call(operation.lane)
                 self._calls.append(call)
+            elif len(call.operations) >= MOST_OPERATIONS:  # it waits; the server's Lua can't take any number
+                rest.append(operation)
+                continue
             call.operations.append(operation)
-        else:
-            rest = []
+            count += 1
         self._pending = rest
+
+    def _due_calls(self, now: float) -> list[_Call]:
+        """What may go now, and passes nothing that it must not pass, while that waits or may be refused once more.
+
+        What is in doubt goes alone, in order on each virtual shard: after a higher number the server would refuse it.
+        """
+        doubtful = [call for call in self._calls if call.doubtful]
+        due: list[_Call] = []
+        shut: set[object] = set()
+        for call in doubtful or self._calls:
+            place = call.lane.shard if doubtful else (call.lane.key, call.lane.head)
+            if place in shut:
+                continue
+            if call.not_before <= now:
+                due.append(call)
+            if call.not_before > now or not doubtful:
+                shut.add(place)
+        if not doubtful:
+            due.sort(key=lambda call: call.refusal != "")  # the others are chained behind what is refused once more
+        return due
 
     def _number(self, calls: Iterable[_Call]) -> list[_Call]:
         """In the order in which they go: first what was sent before, then what has no number yet and now gets one."""
@@ -609,10 +632,12 @@ class Pipe:
                 shard = call.lane.shard
                 self._numbers[shard] = call.number = self._numbers[shard] + 1
                 sent.append(call)
-        lowest: dict[int, int] = {}
+        chains: dict[int, tuple[int, int]] = {}  # of each virtual shard: the lowest number, and the one before
         for call in sent:
-            floor = lowest.setdefault(call.lane.shard, call.number)
-            call.chain = ALONE if floor == call.number else b"%d:0" % floor
+            shard = call.lane.shard
+            floor, before = chains.get(shard, (call.number, 0))
+            call.chain = b"%d:%d" % (floor, before) if before else ALONE
+            chains[shard] = floor, call.number
         return sent
 
     def _commands(self, flight: _Flight) -> list[list[Arg]]:
