@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from support.sentinels import Sentinels
-from support.servers import RedisServer
+from cluster.certificates import Authority
+from support.flavours import REDIS_7
+from support.sentinels import Sentinels, SentinelServer
+from support.servers import RedisServer, free_port
 from trunkline import ConfigurationError, LayerUnavailable, RedisChannelLayer, RedisSentinelChannelLayer
 from trunkline.conformance.waiting import Tasks, eventually, numbered, receive, within
 
@@ -171,3 +173,30 @@ def test_plain_threads_find_the_services_too(sentinels: Sentinels) -> None:
 
     layer.send_sync("normal", numbered(1))
     assert asyncio.run(read()) == numbered(1)
+
+
+@pytest.fixture
+def tls_sentinel(sentinels: Sentinels, tmp_path: Path) -> Iterator[tuple[int, Authority]]:
+    """The TLS port of a further Sentinel, which asks for a certificate, and the authority that it knows."""
+    authority, port, tls_port = Authority(tmp_path), free_port(), free_port()
+    certificate, key = authority.issue("sentinel", "sentinel", hosts=("localhost",))
+    lines = [f"port {port}", "bind 127.0.0.1", 'logfile "redis.log"', f"tls-port {tls_port}"]
+    lines += [f"tls-cert-file {certificate}", f"tls-key-file {key}", f"tls-ca-cert-file {authority.certificate}"]
+    lines += [f"sentinel monitor {name} 127.0.0.1 {sentinels.primary_port(name)} 1" for name in ("alpha", "beta")]
+    with SentinelServer(port, lines, REDIS_7):
+        yield tls_port, authority
+
+
+@pytest.mark.asyncio
+async def test_sentinels_are_asked_over_tls_with_a_certificate_of_ones_own(
+    tls_sentinel: tuple[int, Authority], make: Make
+) -> None:
+    port, authority = tls_sentinel
+    certificate, key = authority.issue("client", "trunkline")
+    tls = {"ssl": True, "ssl_ca_certs": str(authority.certificate)}
+    own = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+    hosts = [("localhost", port)]
+    await carries(make(RedisSentinelChannelLayer, hosts=hosts, services=["alpha"], sentinel_kwargs={**tls, **own}))
+    nameless = make(RedisSentinelChannelLayer, hosts=hosts, services=["alpha"], sentinel_kwargs=tls, retry_time=2)
+    with pytest.raises(LayerUnavailable):
+        await within(nameless.send("orders", numbered(1)), 10, "a send without a certificate")

@@ -8,6 +8,7 @@ from types import TracebackType
 
 import redis
 
+from support.flavours import Flavour
 from support.servers import RedisServer, free_port
 
 SETTLE_S = 30.0  # Sentinels find replicas and each other within a few seconds
@@ -147,8 +148,8 @@ class Sentinels:
 class SentinelServer(RedisServer):
     """One Sentinel: a server with a file of its own, in which it keeps what it knows."""
 
-    def __init__(self, port: int, lines: list[str]) -> None:
-        super().__init__(port)
+    def __init__(self, port: int, lines: list[str], flavour: Flavour | None = None) -> None:
+        super().__init__(port, flavour=flavour)
         self._lines = lines
 
     def _command(self) -> list[str]:
