@@ -17,6 +17,7 @@ local function look()
   local values = redis.call('HMGET', counts, unpack(fields))
   known = values[1]
   for i, field in ipairs(fields) do unread[field] = tonumber(values[i] or '0') end
+  if length == 0 then unread['=bytes'] = 0 end -- acknowledgements count bytes by averages
 end
 
 local function write()

@@ -27,7 +27,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
       local inbox, counts = base .. 'in:' .. who, base .. 'cnt:' .. who
       local length = redis.call('XLEN', inbox)
       local known = redis.call('HGET', counts, '=bytes')
-      local bytes = tonumber(known or '0')
+      local bytes = length > 0 and tonumber(known or '0') or 0 -- acknowledgements count them by averages
       for i = 8, #ARGV do
         if length >= most or bytes + #ARGV[i] > most_bytes then
           dropped = dropped + 1
