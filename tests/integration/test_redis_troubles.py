@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from support.numbered_traffic import Traffic
 from support.proxy import Proxy
 from support.servers import RedisServer
-from support.traffic import Traffic
 from support.troubles import TROUBLES, Trouble
 from trunkline import LayerUnavailable, RedisChannelLayer
 from trunkline.conformance.waiting import Tasks, numbered, within
