@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -185,3 +187,21 @@ def test_an_event_loop_that_ends_just_after_its_first_send_ends_at_once(redis_se
     took = time.monotonic() - ending
     asyncio.run(layer.close())
     assert took < 1.9  # as long as a pipe waits for what is under way
+
+
+def test_a_connection_that_cannot_be_lent_is_closed(redis_server: RedisServer) -> None:
+    layer = RedisChannelLayer(hosts=[redis_server.url], prefix=PREFIX)
+    layer.send_sync("orders", numbered(0))
+    time.sleep(1.5)  # all that this layer needs is open after its first beats
+    before = len(redis_server.connections())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))  # one more connection, and nothing beyond
+    try:
+        layer.send_sync("orders", numbered(1))
+        time.sleep(0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(redis_server.connections()) == before
+    asyncio.run(layer.close())

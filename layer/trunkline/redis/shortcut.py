@@ -170,7 +170,7 @@ class _ThreadPipe:
             else:
                 self._line = line
                 return
-        except (ServerAway, NotNow):
+        except (ServerAway, NotNow, OSError):  # the last: it could be opened, but there is no descriptor to lend it
             self._not_before = time.monotonic() + PAUSE
         finally:
             self._opening.release()
