@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Protocol
 from trunkline.codec import DIRECT, Record
 from trunkline.errors import ChannelFull, LayerUnavailable
 from trunkline.names import address_of
+from trunkline.redis.calls import Lane
 from trunkline.redis.inbox import InboxReader
-from trunkline.redis.pipeline import Lane, Pipe
+from trunkline.redis.pipeline import Pipe
 from trunkline.redis.process import INBOX_BYTES, Process, Server
 from trunkline.redis.queue import BellReader, Queue, Take, Taken
 from trunkline.redis.reliable import HoldQueue, one_way

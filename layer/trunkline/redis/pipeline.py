@@ -23,6 +23,7 @@ from typing import Any
 
 from trunkline.errors import ConfigurationError, LayerUnavailable
 from trunkline.redis import replicas
+from trunkline.redis.calls import ALONE, Acks, Call, Flight, Lane, Operation
 from trunkline.redis.connections import Wire, pack
 from trunkline.redis.greeting import PATIENCE, greet, greet_shards, load_scripts, mark_away, mark_back
 from trunkline.redis.process import Process, Server, Token, new_id
@@ -35,130 +36,6 @@ MOST_BYTES = 8 * 1024 * 1024  # bodies in one pipeline
 MOST_OPERATIONS = 2_000  # operations in one pipeline
 ENOUGH = 16  # operations that are sent without waiting for the turn's end, or for the replies to those before
 MOST_FLIGHTS = 4  # pipelines under way
-
-ALONE = b"0"  # no other call of this sender and virtual shard is unanswered
-
-_MESSAGES = ("direct", "push", "group")  # scripts that send; replicas are waited for where the options say so
-_LETTERS = ("direct", "push", "again", "requeue", "drop")  # scripts that answer with one letter for each operation
-
-
-class Lane:
-    """What operations that can share a script call have in common.
-
-    :ivar script: the Lua script's name.
-    :ivar key: the script's first key.
-    :ivar head: arguments that come before those of the single operations.
-    :ivar replicated: whether replicas have to confirm it, where the options say so.
-    """
-
-    __slots__ = ("head", "key", "letters", "prefix", "replicated", "script", "shard")
-
-    def __init__(self, process: Process, name: str, shard: int, key: str, head: tuple[Arg, ...]) -> None:
-        self.script = name
-        self.shard = shard
-        self.key = key
-        self.head = head
-        self.letters = name in _LETTERS
-        self.replicated = name in _MESSAGES
-        self.prefix: tuple[Arg, ...] = (b"EVALSHA", script(name).sha, 2, key, process.keys.canary(shard))
-
-
-class Operation:
-    """One thing to do on the server.
-
-    :ivar own: this operation's own arguments.
-    :ivar held: kept and retried for as long as it takes (messages that were taken and go back).
-    :ivar since: monotonic seconds when it was asked for.
-    """
-
-    __slots__ = ("future", "held", "lane", "own", "since", "size")
-
-    def __init__(
-        self, lane: Lane, own: tuple[Arg, ...], future: asyncio.Future[str], size: int, held: bool, since: float
-    ) -> None:
-        self.lane = lane
-        self.own = own
-        self.future = future
-        self.size = size
-        self.held = held
-        self.since = since
-
-
-class _Call:
-    """Operations that travel as one script call.
-
-    :ivar number: under which the server knows it; 0 before it is sent, and again after the server refused it.
-    :ivar chain: which calls it goes behind; see the scripts' prelude.
-    :ivar doubtful: it was sent and not answered, so perhaps it was done: it keeps its number whatever comes back later.
-    :ivar refusal: what the server last said instead of doing it.
-    :ivar not_before: monotonic seconds; the server asked to wait until then.
-    """
-
-    __slots__ = ("chain", "doubtful", "lane", "not_before", "number", "operations", "refusal")
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.operations: list[Operation] = []
-        self.number = 0
-        self.chain: bytes = ALONE
-        self.doubtful = False
-        self.refusal = ""
-        self.not_before = 0.0
-
-    def refused(self, refusal: str = "") -> None:
-        """The server has certainly not done it this time."""
-        self.refusal = refusal
-        if not self.doubtful:
-            self.number = 0
-
-    def stored(self, reply: Any) -> bool:
-        """Whether it sent messages that replicas should have."""
-        return self.lane.replicated and isinstance(reply, list) and reply[0] == b"OK"
-
-    def resolve(self, answer: str, unconfirmed: str = "") -> None:
-        """:param unconfirmed: why what was stored counts as failed all the same."""
-        letters = self.lane.letters
-        for index, operation in enumerate(self.operations):
-            if operation.future.done():
-                continue
-            if unconfirmed and self.lane.replicated and not operation.held and (not letters or answer[index] == "k"):
-                operation.future.set_exception(LayerUnavailable(unconfirmed))
-            else:
-                operation.future.set_result(answer[index] if letters else answer)
-
-    def fail(self, make: Callable[[], Exception]) -> None:
-        for operation in self.operations:
-            if not operation.future.done():
-                operation.future.set_exception(make())
-
-
-_Acks = list[tuple[int, dict[str, list[Token]]]]
-
-
-class _Flight:
-    """One pipeline: its calls, and the acknowledgements that travel with them.
-
-    Nobody waits for acknowledgements, so they come last; but not where the next message could need the room.
-
-    :ivar waits: whether the last command waits for replicas.
-    """
-
-    __slots__ = ("acks", "acks_first", "calls", "waits")
-
-    def __init__(self, calls: list[_Call], acks: _Acks, process: str) -> None:
-        self.calls = calls
-        self.acks = acks
-        self.waits = False
-        self.acks_first = any(call.lane.script == "direct" and call.lane.head[0] == process for call in calls)
-
-    def ordered(self, calls: list[Any], acks: list[Any]) -> list[Any]:
-        return acks + calls if self.acks_first else calls + acks
-
-    def split(self, replies: list[Any]) -> tuple[list[Any], list[Any]]:
-        """Replies to the calls, and to the acknowledgements."""
-        if self.acks_first:
-            return replies[len(self.acks) :], replies[: len(self.acks)]
-        return replies[: len(self.calls)], replies[len(self.calls) :]
 
 
 def _closed() -> Exception:
@@ -185,9 +62,9 @@ class Pipe:
         self._open: list[deque[int]] = [deque() for _ in range(VIRTUAL_SHARDS)]
         self._most_flights = 1 if server.target.guarded or self._replicas else MOST_FLIGHTS
         self._pending: list[Operation] = []
-        self._calls: list[_Call] = []
-        self._flights: deque[_Flight] = deque()
-        self._landed: list[tuple[_Flight, list[Any] | Exception]] = []
+        self._calls: list[Call] = []
+        self._flights: deque[Flight] = deque()
+        self._landed: list[tuple[Flight, list[Any] | Exception]] = []
         self._due = False
         self._asked = False
         self._lonely = True
@@ -276,14 +153,14 @@ class Pipe:
 
     # -- for a thread that writes and reads by itself, while nothing else uses the pipe (see shortcut.py)
 
-    def compose(self, lane: Lane, own: tuple[Arg, ...], since: float) -> tuple[_Flight, bytes]:
+    def compose(self, lane: Lane, own: tuple[Arg, ...], since: float) -> tuple[Flight, bytes]:
         """A numbered call of one operation, and its bytes."""
-        call = _Call(lane)
+        call = Call(lane)
         call.operations.append(Operation(lane, own, self._loop.create_future(), 0, False, since))
-        flight = _Flight(self._number([call]), [], self.process.id)
+        flight = Flight(self._number([call]), [], self.process.id)
         return flight, pack(self._commands(flight))
 
-    def take_over(self, flight: _Flight, reply: Any) -> asyncio.Future[str]:
+    def take_over(self, flight: Flight, reply: Any) -> asyncio.Future[str]:
         """Go on with a call that was composed here and not answered with OK; to be called in the pipe's loop."""
         self.wire.abort()
         self._landed.append((flight, reply if isinstance(reply, ServerAway) else [reply]))
@@ -315,7 +192,7 @@ class Pipe:
                 return
             self._lonely = len(calls) <= 1 and (not calls or len(calls[0].operations) == 1)
             self._turn()
-            flight = _Flight(calls, acks, self.process.id)
+            flight = Flight(calls, acks, self.process.id)
             for call in calls:
                 shard = call.lane.shard
                 self._numbers[shard] = call.number = self._numbers[shard] + 1
@@ -333,7 +210,7 @@ class Pipe:
         except Exception as error:  # whatever it is, nobody shall wait for ever
             self._broken(error)
 
-    def _answered(self, flight: _Flight, result: list[Any] | Exception) -> None:
+    def _answered(self, flight: Flight, result: list[Any] | Exception) -> None:
         """The replies of a pipeline."""
         if not self._flights or self._flights[0] is not flight:
             return  # closed meanwhile
@@ -364,6 +241,8 @@ class Pipe:
             elif not self._flights:
                 self._rest()
         except Exception as error:
+            for call in flight.calls:
+                call.fail(partial(LayerUnavailable, f"An answer of {self.server.label} could not be read: {error!r}"))
             self._broken(error)
 
     def _begin(self) -> None:
@@ -460,15 +339,15 @@ class Pipe:
                     operation.future.set_exception(self._unavailable())
             self._pending = [operation for operation in self._pending if not hopeless(operation)]
 
-    async def _exchange(self, due: list[_Call], acks: _Acks) -> str:
+    async def _exchange(self, due: list[Call], acks: Acks) -> str:
         """Send once. What was answered leaves ``_calls``; returns what went wrong, or an empty text."""
-        flight = _Flight([], acks, self.process.id)
+        flight = Flight([], acks, self.process.id)
         try:
             if not self.wire.connected:
                 await greet(self.process, self.server, self.wire)
             if any(call.doubtful for call in due):  # none of them may be refused for its script, and others not
                 await load_scripts(self.wire, {call.lane.script for call in due})
-            flight = _Flight(self._number(due), acks, self.process.id)
+            flight = Flight(self._number(due), acks, self.process.id)
             commands = self._commands(flight)
             wait = replicas.FIRST_WAIT_S if flight.waits else 0.0
             result: list[Any] | Exception = await self.wire.call(commands, PATIENCE + wait, blocking=wait)
@@ -479,7 +358,7 @@ class Pipe:
             raise
         return await self._conclude(flight, result)
 
-    async def _conclude(self, flight: _Flight, result: list[Any] | Exception, refused: Collection[int] = ()) -> str:
+    async def _conclude(self, flight: Flight, result: list[Any] | Exception, refused: Collection[int] = ()) -> str:
         """Judge what came back of a pipeline; returns as ``_exchange``.
 
         :param refused: virtual shards where a call before it was refused.
@@ -518,12 +397,12 @@ class Pipe:
         finally:
             self._queue_again(acks)
 
-    async def _judge(self, calls: list[_Call], replies: list[Any], unconfirmed: str) -> str:
+    async def _judge(self, calls: list[Call], replies: list[Any], unconfirmed: str) -> str:
         """Resolve what was answered. What was refused for certain loses its number and stays; returns the problem.
 
         :raises ServerAway, NotNow: where the remedy itself failed.
         """
-        answered: set[_Call] = set()
+        answered: set[Call] = set()
         missing: set[str] = set()
         problem, ask_epochs = "", False
         for call, reply in zip(calls, replies, strict=True):
@@ -595,7 +474,7 @@ class Pipe:
                 break
             call = calls.get(operation.lane)
             if call is None:
-                call = calls[operation.lane] = _Call(operation.lane)
+                call = calls[operation.lane] = Call(operation.lane)
                 self._calls.append(call)
             elif len(call.operations) >= MOST_OPERATIONS:  # it waits; the server's Lua can't take any number
                 rest.append(operation)
@@ -604,13 +483,13 @@ class Pipe:
             count += 1
         self._pending = rest
 
-    def _due_calls(self, now: float) -> list[_Call]:
+    def _due_calls(self, now: float) -> list[Call]:
         """What may go now, and passes nothing that it must not pass, while that waits or may be refused once more.
 
         What is in doubt goes alone, in order on each virtual shard: after a higher number the server would refuse it.
         """
         doubtful = [call for call in self._calls if call.doubtful]
-        due: list[_Call] = []
+        due: list[Call] = []
         shut: set[object] = set()
         for call in doubtful or self._calls:
             place = call.lane.shard if doubtful else (call.lane.key, call.lane.head)
@@ -624,7 +503,7 @@ class Pipe:
             due.sort(key=lambda call: call.refusal != "")  # the others are chained behind what is refused once more
         return due
 
-    def _number(self, calls: Iterable[_Call]) -> list[_Call]:
+    def _number(self, calls: Iterable[Call]) -> list[Call]:
         """In the order in which they go: first what was sent before, then what has no number yet and now gets one."""
         sent = [call for call in calls if call.number]
         for call in calls:
@@ -640,7 +519,7 @@ class Pipe:
             chains[shard] = floor, call.number
         return sent
 
-    def _commands(self, flight: _Flight) -> list[list[Arg]]:
+    def _commands(self, flight: Flight) -> list[list[Arg]]:
         commands: list[list[Arg]] = []
         for call in flight.calls:
             lane = call.lane
@@ -655,7 +534,7 @@ class Pipe:
             commands.append(replicas.first(self.process.options))
         return commands
 
-    def _take_acks(self) -> _Acks:
+    def _take_acks(self) -> Acks:
         self._asked = False
         shards = self.process.ring.owned[self.server.position]
         return [(shard, acks) for shard in shards if (acks := self.process.take_acks(shard))]
@@ -668,7 +547,7 @@ class Pipe:
         keys = self.process.keys
         return [b"EVALSHA", script("ack").sha, 2, keys.key(shard, "in", self.process.id), keys.canary(shard), *args]
 
-    def _queue_again(self, acks: _Acks) -> None:
+    def _queue_again(self, acks: Acks) -> None:
         with self.process.lock:
             for shard, tokens in acks:
                 for channel, some in tokens.items():

@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 import hiredis
 
 from trunkline.config import Endpoint
+from trunkline.redis.calls import Lane
 from trunkline.redis.engine import ColdPath, Engine
 from trunkline.redis.greeting import PATIENCE, greet
 from trunkline.redis.handover import Errand, Handover, wait_in_thread
-from trunkline.redis.pipeline import Lane, Pipe
+from trunkline.redis.pipeline import Pipe
 from trunkline.redis.process import Process, Server
 from trunkline.redis.replies import NotNow, ServerAway, judge
 
