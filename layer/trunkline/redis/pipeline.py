@@ -345,8 +345,6 @@ class Pipe:
         try:
             if not self.wire.connected:
                 await greet(self.process, self.server, self.wire)
-            if any(call.doubtful for call in due):  # none of them may be refused for its script, and others not
-                await load_scripts(self.wire, {call.lane.script for call in due})
             flight = Flight(self._number(due), acks, self.process.id)
             commands = self._commands(flight)
             wait = replicas.FIRST_WAIT_S if flight.waits else 0.0
