@@ -62,7 +62,7 @@ async def test_records_that_were_changed_or_moved_are_refused(client: Any, serve
         join = b"\x83\xa2op\xa4join\xa7channel" + bytes((0xA0 + len(other),)) + other.encode() + b"\xa4life\xcd\xff\xff"
         forged = [
             record[:-1] + bytes((record[-1] ^ 1,)),
-            record[:40] + record[41:],
+            record[:40] + b"\xff" + record[41:],  # no name
             record[:-20],
             record.replace(own.encode(), other.encode().ljust(len(own), b"x"), 1),
             record[:14] + b"g" + record[15:],
