@@ -15,6 +15,7 @@ from trunkline.codec import DIRECT, GROUP, Unreadable, records_for
 from trunkline.config import IPCOptions
 from trunkline.errors import LayerUnavailable
 from trunkline.ipc import environment, groups, presence, queues, statistics, upkeep
+from trunkline.ipc.ahead import Ahead
 from trunkline.ipc.doorbell import Doorbell
 from trunkline.ipc.fanout import FanOut
 from trunkline.ipc.inbox import Inbox
@@ -28,6 +29,7 @@ now_ns = time.monotonic_ns  # the same for all processes of the machine, and nob
 
 TICK = 1.0  # s between two looks at what no doorbell tells of: dead processes, and the messages they were woken for
 PAUSE = 0.25  # s until a receiver looks again for a store that was away
+TAKEN_AT_ONCE = 64  # messages for receivers that were woken, in one transaction, so that others come in between
 
 _live: weakref.WeakSet[Participant] = weakref.WeakSet()
 
@@ -56,6 +58,7 @@ class Participant:
         self.records = records_for(options.common.symmetric_encryption_keys, options.common.prefix)
         self._waiting = Waiting()
         self._fanout = FanOut(counters)
+        self._ahead = Ahead()
         self._heard: dict[str, int] = {}  # own channels, and when somebody last received from them
         self._served: dict[str, bytes] = {}  # head -> key of the channel that was served last
         self._bells: Bells | None = None
@@ -104,9 +107,16 @@ class Participant:
 
     def group_discard(self, group: str, channel: str) -> None:
         """End a membership; what was sent to the group before is still received."""
-        if place_of(channel).owner == self.owner:
+        own = place_of(channel).owner == self.owner
+        while not self._write(self._discard, group, channel, own):
             self._collect()
-        self._write(groups.discard, group, channel, now_ns())
+
+    def _discard(self, txn: Any, group: str, channel: str, own: bool) -> bool:
+        """Returns whether it is done; else the inbox has to be emptied first."""
+        if own and self._bells is not None and presence.unposted(txn, self.owner):
+            return False
+        groups.discard(txn, group, channel, now_ns())
+        return True
 
     # -- receiving
 
@@ -123,7 +133,11 @@ class Participant:
                 if address is not None:
                     self._heard[channel] = now_ns()
                 try:
-                    body = self._take(channel, place, address is not None, self._bell_of(loop))
+                    bell = self._bell_of(loop)
+                    if self._ahead.quiet(channel, bell) and not self._fanout.unread(channel):
+                        body = None
+                    else:
+                        body = self._take(channel, place, address is not None, bell)
                 except LayerUnavailable as error:
                     waiter = self._pause(error, loop)
                 else:
@@ -166,15 +180,21 @@ class Participant:
 
     def _take(self, channel: str, place: Place, own: bool, bell: bytes) -> bytes | None:
         """Take a message, direct or out of a group; if there is none, ``bell`` is registered when this returns."""
+        keep = own and self._ahead.keeps(channel)
+        now = now_ns()
+        body = self._taken_ahead(channel, now)
+        if body is not None:
+            return body
         while True:
-            now = now_ns()
             before = self._fanout.direct_before(channel) if own else None
             if before == 0:
                 body = self._fanout.take(channel, now)
                 if body is not None:
                     return body
-            popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel), before)
+            popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel), before, keep)
             self._counters.of(channel).expired += popped.expired
+            if keep and not popped.unread:
+                self._ahead.set_quiet(channel, bell)
             if popped.body is None:
                 break
             if channel in self._waiting and (popped.unread or self._fanout.unread(channel)):
@@ -188,15 +208,30 @@ class Participant:
             self._collect()
         return self._fanout.take(channel, now)
 
+    def _taken_ahead(self, channel: str, now: int) -> bytes | None:
+        """The next message that was taken out of the store already."""
+        while (item := self._ahead.take(channel)) is not None:
+            deadline, data = item
+            if deadline <= now:
+                self._counters.of(channel).expired += 1
+                continue
+            body = self._opened(DIRECT, channel, data)
+            if body is not None:
+                if channel in self._waiting and (self._ahead.count(channel) or self._fanout.unread(channel)):
+                    self._waiting.wake(channel)
+                return body
+        return None
+
     def _pop(
-        self, txn: Any, place: Place, now: int, bell: bytes, others: list[bytes], before: int | None
+        self, txn: Any, place: Place, now: int, bell: bytes, others: list[bytes], before: int | None, keep: bool
     ) -> tuple[queues.Popped, bool]:
-        popped = queues.pop(txn, place, now, bell, others, before)
+        popped = queues.pop(txn, place, now, bell, others, before, keep=keep)
         posted = popped.body is None and place.owner is not None and presence.unposted(txn, self.owner)
         return popped, posted
 
     def _take_any(self, head: str, place: Place, bell: bytes) -> tuple[str, bytes] | None:
         now = now_ns()
+        self._share(head)
         self._collect()
         found = self._fanout.take_any(head, self._waiting, now)
         if found is not None:
@@ -215,6 +250,37 @@ class Participant:
             if body is not None:
                 return channel, body
 
+    def _share(self, head: str) -> None:
+        """From now on receivers of ``head`` look for messages too: nothing may be kept from them."""
+        if self._bells is None or self._ahead.shares(head):
+            return
+        channels = [channel for channel in self._heard if head_of(channel) == head]
+        self._leave_no_bell(channels)
+        for channel in channels:
+            self._put_back(channel)
+            self._waiting.wake(channel)  # to register again
+        self._ahead.share(head)
+
+    def _leave_no_bell(self, channels: list[str]) -> None:
+        if channels and self._bells is not None:
+            for channel in channels:
+                self._ahead.rung(channel)
+            places = [place_of(channel) for channel in channels]
+            self._write(queues.withdraw_each, places, self._bells.names(), self._ring)
+
+    def _put_back(self, channel: str) -> None:
+        """What was taken for a receiver that is gone goes back to the front."""
+        self._ahead.rung(channel)
+        if not self._ahead.count(channel):
+            return
+        while (item := self._ahead.take_last(channel)) is not None:
+            try:
+                self._write(queues.put_back, place_of(channel), *item)
+            except ConnectionError:  # stays here, where the next receiver looks first
+                self._ahead.put(channel, *item)
+                break
+        self._waiting.wake(channel)
+
     def _opened(self, kind: int, name: str, data: bytes) -> bytes | None:
         """What was stored under ``name``; counted and skipped where it can't be read."""
         try:
@@ -229,9 +295,12 @@ class Participant:
             unwoken = self._waiting.withdraw(name, waiter)
             if not unwoken and (self._waiting.wake(name) or (place.owner and self._waiting.wake(head_of(name)))):
                 return
+            if not unwoken:
+                self._put_back(name)
             if name in self._waiting or self._bells is None:
                 return
             bells = self._bells.names()
+            self._ahead.rung(name)
             try:
                 self._write(queues.withdraw, place, bells, self._ring)
             except ConnectionError:  # the store is away, and with it what was registered
@@ -271,7 +340,9 @@ class Participant:
     def _say_hello(self) -> None:
         assert self._bells is not None
         self._write(presence.register, self.owner, self._bells.home.bell, self._bells.names())
-        self._generation = self.environment.generation
+        if self._generation != self.environment.generation:
+            self._generation = self.environment.generation
+            self._ahead.forget_quiet()
 
     def _bell_of(self, loop: asyncio.AbstractEventLoop) -> bytes:
         if self._bells is not None:
@@ -291,18 +362,47 @@ class Participant:
 
     def _rung(self, doorbell: Doorbell) -> None:
         with self._lock:
-            names, overflow = doorbell.listen()
+            lines, overflow = doorbell.listen()
             if overflow:
+                self._ahead.forget_quiet()
                 self._waiting.wake_all()
-                names.add(b"")
-            unheard = [name for name in map(bytes.decode, names) if name and not self._waiting.wake(name)]
+                lines.add(b"")
+            woken: list[str] = []
+            unheard: list[str] = []
+            for name in map(bytes.decode, lines):
+                if name:
+                    self._ahead.rung(name)
+                    (woken if self._waiting.wake(name) else unheard).append(name)
             try:
-                if b"" in names:
+                if b"" in lines:
                     self._collect()
+                self._take_ahead(woken, doorbell.bell)
                 for name in unheard:
                     self._pass_on(name)
             except ConnectionError:  # the tick looks again
                 pass
+
+    def _take_ahead(self, woken: list[str], bell: bytes) -> None:
+        """Take one message for each channel of our own with a receiver that was just woken, in few transactions."""
+        wanted = [
+            (name, place)
+            for name in woken
+            if (place := place_of(name)).owner == self.owner
+            and place.key != place.head
+            and self._ahead.keeps(name)
+            and not self._fanout.unread(name)
+        ]
+        for start in range(0, len(wanted), TAKEN_AT_ONCE):
+            some = wanted[start : start + TAKEN_AT_ONCE]
+            places = [(place, self._bells_waiting(name)) for name, place in some]
+            for (name, _), popped in zip(some, self._write(queues.pop_each, places, now_ns(), bell), strict=True):
+                self._counters.of(name).expired += popped.expired
+                if popped.body is not None:
+                    self._ahead.put(name, popped.deadline, popped.body)
+                if popped.unread:
+                    self._waiting.wake(name)
+                else:
+                    self._ahead.set_quiet(name, bell)
 
     def _pass_on(self, name: str) -> None:
         """Somebody rang for a receiver that is no longer there."""
@@ -335,12 +435,19 @@ class Participant:
                 self._look_after_own(self._bells, now)
 
     def _look_after_own(self, bells: Bells, now: int) -> None:
+        for channel in self._ahead.left():
+            self._put_back(channel)
         if bells.lost():  # somebody took us for dead, or removed the directory
             self._bells = None
+            self._ahead.forget_quiet()
             bells.close()
             self._waiting.wake_all()
             return
-        if bells.reclaim() or not self._write(presence.registered, self.owner):
+        if not self._write(presence.registered, self.owner):
+            self._say_hello()
+            self._ahead.forget_quiet()
+            self._waiting.wake_all()  # nothing of what they registered is left
+        elif bells.reclaim() or self._generation != self.environment.generation:
             self._say_hello()
         self._collect()
         for name in self._waiting:
@@ -350,9 +457,11 @@ class Participant:
         for channel in self._fanout.drop_expired(now):
             if channel not in self._waiting and now - self._heard.get(channel, 0) > self._expiry:
                 self._write(groups.leave_all, channel, now)  # the Channels specification allows it: nobody listens
-        for channel in [name for name, last in self._heard.items() if now - last > 2 * self._expiry]:
-            if channel not in self._waiting:
-                del self._heard[channel]
+        long_ago = now - 2 * self._expiry
+        unheard = [name for name, last in self._heard.items() if last < long_ago and name not in self._waiting]
+        self._leave_no_bell(unheard)
+        for channel in unheard:
+            del self._heard[channel]
 
     # -- the end
 
@@ -361,10 +470,14 @@ class Participant:
         with self._lock:
             self._write(_empty, now_ns(), self._expiry, self._ring)
             self._fanout.clear()
+            self._ahead.clear()
 
     def close(self) -> None:
         """Give up files and memory; what is unread is kept until it has expired. Usable again afterwards."""
         with self._lock:
+            for channel in self._ahead.left():
+                self._put_back(channel)
+            self._ahead.forget_quiet()
             bells, self._bells = self._bells, None
             if bells is not None:
                 try:

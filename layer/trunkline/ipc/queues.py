@@ -24,11 +24,13 @@ class Popped(NamedTuple):
     :ivar body: the message, or ``None``.
     :ivar expired: how many messages were dropped on the way.
     :ivar unread: how many are left.
+    :ivar deadline: when ``body`` expires.
     """
 
     body: bytes | None
     expired: int
     unread: int
+    deadline: int = 0
 
 
 def push(
@@ -64,12 +66,23 @@ def push(
     return True
 
 
-def pop(txn: Txn, place: Place, now: int, bell: bytes, others: Collection[bytes], before: int | None = None) -> Popped:
+def pop(
+    txn: Txn,
+    place: Place,
+    now: int,
+    bell: bytes,
+    others: Collection[bytes],
+    before: int | None = None,
+    *,
+    keep: bool = False,
+) -> Popped:
     """Take the first message that has not expired.
 
     :param bell: doorbell to register if there is none; empty for nobody.
     :param before: leave messages that expire later than that.
     :param others: doorbells of further receivers that wait, to be registered if nothing is left for them.
+    :param keep: register ``bell`` and ``others``, in place of all that were, whenever nothing is left; for a channel
+        of this process, which so need not look again before it is rung for.
     """
     cursor = txn.cursor()
     if not cursor.set_key(place.key):
@@ -80,25 +93,46 @@ def pop(txn: Txn, place: Place, now: int, bell: bytes, others: Collection[bytes]
     unread, number = CHANNEL.unpack_from(head)
     bells = head[CHANNEL.size :]
     body = None
-    expired = 0
+    expired = deadline = 0
     if unread and cursor.next():
         while unread and body is None:
             value = cursor.value()
             if before is not None and NUMBER.unpack_from(value)[0] > before:
                 break
             unread -= 1
-            if NUMBER.unpack_from(value)[0] > now:
+            (deadline,) = NUMBER.unpack_from(value)
+            if deadline > now:
                 body = value[NUMBER.size :]
             else:
                 expired += 1
             cursor.delete()  # goes on to the next
-    kept = bells
     if not unread:
-        for each in others if body is not None or not bell else (bell, *others):
-            if each not in _each(kept):
-                kept += each
-    _write_head(txn, place.key, head, unread, number, kept)
-    return Popped(body, expired, unread)
+        if keep:
+            bells = b""
+        for each in (bell, *others) if bell and (keep or body is None) else others:
+            if each not in _each(bells):
+                bells += each
+    _write_head(txn, place.key, head, unread, number, bells)
+    return Popped(body, expired, unread, deadline)
+
+
+def pop_each(txn: Txn, places: Collection[tuple[Place, Collection[bytes]]], now: int, bell: bytes) -> list[Popped]:
+    """``pop`` one message of each of this process' channels, with the doorbells of who waits there."""
+    return [pop(txn, place, now, bell, others, keep=True) for place, others in places]
+
+
+def put_back(txn: Txn, place: Place, deadline: int, body: bytes) -> None:
+    """Make a message that was taken out of one of this process' channels the first again; nobody is rung."""
+    head = txn.get(place.key)
+    unread, number = CHANNEL.unpack_from(head) if head else (0, 0)
+    if number == unread:  # there is no number before the first one: the others move up
+        cursor = txn.cursor()
+        for each in range(number - 1, -1, -1):
+            cursor.set_key(place.key + pack_number(each))
+            txn.put(place.key + pack_number(each + 1), cursor.value())
+        number += 1
+    txn.put(place.key + pack_number(number - unread - 1), pack_number(deadline) + body)
+    txn.put(place.key, CHANNEL.pack(unread + 1, number) + (head[CHANNEL.size :] if head else b""))
 
 
 def pop_any(
@@ -143,6 +177,12 @@ def withdraw(txn: Txn, place: Place, bells: Collection[bytes], ring: Ring) -> No
     if unread and kept:
         kept, _ = _ring_one(kept, place.name, ring)
     _write_head(txn, place.key, head, unread, number, kept)
+
+
+def withdraw_each(txn: Txn, places: Collection[Place], bells: Collection[bytes], ring: Ring) -> None:
+    """``withdraw`` from several channels."""
+    for place in places:
+        withdraw(txn, place, bells, ring)
 
 
 class Backlog(NamedTuple):
