@@ -31,7 +31,7 @@ class FanOut:
 
     def __init__(self, counters: Counters) -> None:
         self._boxes: dict[str, deque[Unread]] = {}
-        self._ready: dict[str, dict[str, None]] = {}  # head -> its channels with something unread, in turn
+        self._ready: dict[str, dict[str, None]] = {}  # head that was asked for -> its channels with something, in turn
         self._counters = counters
 
     def __len__(self) -> int:
@@ -47,9 +47,7 @@ class FanOut:
             if room <= 0:
                 self._counters.of(channel).dropped += 1
                 return False
-            self._boxes[channel] = deque((item,))
-            self._ready.setdefault(head_of(channel), {})[channel] = None
-            return True
+            return self.put_first(channel, item)
         if len(box) >= room:
             while box and box[0].deadline <= now:
                 box.popleft()
@@ -58,6 +56,15 @@ class FanOut:
                 self._counters.of(channel).dropped += 1
                 return False
         box.append(item)
+        return True
+
+    def put_first(self, channel: str, item: Unread) -> bool:
+        """Take a message in where the channel has none here; returns whether that was so."""
+        if channel in self._boxes:
+            return False
+        self._boxes[channel] = deque((item,))
+        if self._ready and (ready := self._ready.get(head_of(channel))) is not None:
+            ready[channel] = None
         return True
 
     def unread(self, channel: str) -> int:
@@ -94,11 +101,13 @@ class FanOut:
     def take_any(self, head: str, waited: Container[str], now: int) -> tuple[str, bytes] | None:
         """The next message of any channel under ``head`` that is not in ``waited``; channels take turns."""
         ready = self._ready.get(head)
-        for channel in list(ready or ()):
+        if ready is None:
+            ready = self._ready[head] = {channel: None for channel in self._boxes if head_of(channel) == head}
+        for channel in list(ready):
             if channel in waited:
                 continue
             body = self.take(channel, now)
-            if ready is not None and ready.pop(channel, "gone") is None:
+            if ready.pop(channel, "gone") is None:
                 ready[channel] = None  # at the end
             if body is not None:
                 return channel, body
@@ -121,13 +130,10 @@ class FanOut:
     def clear(self) -> None:
         """Forget everything (``flush``)."""
         self._boxes.clear()
-        self._ready.clear()
+        for ready in self._ready.values():
+            ready.clear()
 
     def _close(self, channel: str) -> None:
         del self._boxes[channel]
-        head = head_of(channel)
-        ready = self._ready.get(head)
-        if ready is not None:
+        if self._ready and (ready := self._ready.get(head_of(channel))) is not None:
             ready.pop(channel, None)
-            if not ready:
-                del self._ready[head]

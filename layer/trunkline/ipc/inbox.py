@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -90,12 +91,16 @@ class Inbox:
         return members
 
     def _give(self, item: presence.GroupItem, members: list[groups.Member], unread: dict[str, int], now: int) -> None:
+        number, waiting, fanout = item.number, self._waiting, self._fanout
+        usual = Unread(item.deadline, item.body, False)
+        running = asyncio._get_running_loop()
         for channel, end, begin in members:
-            if end <= now or item.number < begin:
+            if end <= now or number < begin:
                 continue
-            direct = unread.get(channel, 0)
-            message = Unread(item.deadline, item.body, direct > 0)
-            if self._fanout.put(channel, message, now, self._capacity_of(channel) - direct) and not self._waiting.wake(
-                channel
-            ):
-                self._waiting.wake(head_of(channel))
+            direct = unread.get(channel) if unread else None
+            if direct:
+                taken = fanout.put(channel, usual._replace(after_direct=True), now, self._capacity_of(channel) - direct)
+            else:
+                taken = fanout.put_first(channel, usual) or fanout.put(channel, usual, now, self._capacity_of(channel))
+            if taken and not waiting.wake(channel, running):
+                waiting.wake(head_of(channel), running)

@@ -126,18 +126,18 @@ class Participant:
         :param address: the channel taken apart if it is this process' own, else ``None``.
         """
         loop = asyncio.get_running_loop()
-        place = place_of(channel)
         first = False
         while True:
             with self._lock:
-                if address is not None:
-                    self._heard[channel] = now_ns()
                 try:
-                    bell = self._bell_of(loop)
-                    if self._ahead.quiet(channel, bell) and not self._fanout.unread(channel):
-                        body = None
-                    else:
-                        body = self._take(channel, place, address is not None, bell)
+                    body = None
+                    if address is not None:
+                        self._heard[channel] = now = now_ns()
+                        body = self._at_hand(channel, now)
+                    if body is None:
+                        bell = self._bell_of(loop)
+                        if not self._ahead.quiet(channel, bell) or self._fanout.unread(channel):
+                            body = self._take(channel, place_of(channel), address is not None, bell)
                 except LayerUnavailable as error:
                     waiter = self._pause(error, loop)
                 else:
@@ -150,7 +150,7 @@ class Participant:
             try:
                 await waiter
             except BaseException:
-                self._give_up(channel, place, waiter)
+                self._give_up(channel, place_of(channel), waiter)
                 raise
 
     async def receive_any(self, head: str) -> tuple[str, bytes]:
@@ -181,11 +181,8 @@ class Participant:
     def _take(self, channel: str, place: Place, own: bool, bell: bytes) -> bytes | None:
         """Take a message, direct or out of a group; if there is none, ``bell`` is registered when this returns."""
         keep = own and self._ahead.keeps(channel)
-        now = now_ns()
-        body = self._taken_ahead(channel, now)
-        if body is not None:
-            return body
         while True:
+            now = now_ns()
             before = self._fanout.direct_before(channel) if own else None
             if before == 0:
                 body = self._fanout.take(channel, now)
@@ -208,8 +205,8 @@ class Participant:
             self._collect()
         return self._fanout.take(channel, now)
 
-    def _taken_ahead(self, channel: str, now: int) -> bytes | None:
-        """The next message that was taken out of the store already."""
+    def _at_hand(self, channel: str, now: int) -> bytes | None:
+        """The next message of an own channel, if it is known without the store."""
         while (item := self._ahead.take(channel)) is not None:
             deadline, data = item
             if deadline <= now:
@@ -220,7 +217,7 @@ class Participant:
                 if channel in self._waiting and (self._ahead.count(channel) or self._fanout.unread(channel)):
                     self._waiting.wake(channel)
                 return body
-        return None
+        return self._fanout.take(channel, now) if self._fanout.direct_before(channel) == 0 else None
 
     def _pop(
         self, txn: Any, place: Place, now: int, bell: bytes, others: list[bytes], before: int | None, keep: bool

@@ -32,12 +32,20 @@ class Waiting:
         else:
             queue.append(waiter)
 
-    def wake(self, name: str) -> bool:
-        """Wake the first that waits for ``name``; returns whether there was one."""
+    def wake(self, name: str, running: asyncio.AbstractEventLoop | None = None) -> bool:
+        """Wake the first that waits for ``name``; returns whether there was one.
+
+        :param running: the event loop that runs in this thread, where the caller knows it.
+        """
         queue = self._waiters.get(name)
         if queue is None:
             return False
-        woken = wake_one(queue)
+        if running is not None and (waiter := queue[0]).get_loop() is running and not waiter.done():  # what is usual
+            del queue[0]
+            waiter.set_result(None)
+            woken = True
+        else:
+            woken = wake_one(queue)
         if not queue:
             del self._waiters[name]
         return woken

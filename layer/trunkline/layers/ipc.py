@@ -18,7 +18,7 @@ from trunkline.stats import LayerStatistics, Statistics, Tally, counted_name
 
 # Nanoseconds after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise.
 TURN = 2_000_000
-REMEMBERED_NAMES = 10_000
+REMEMBERED_NAMES = 20_000
 
 
 class IPCChannelLayer(ChannelLayer):
