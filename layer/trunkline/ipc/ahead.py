@@ -20,6 +20,9 @@ class Ahead:
         self._taken: dict[str, deque[tuple[int, bytes]]] = {}  # deadlines (ns), and what was stored
         self._heads: set[str] = set()
 
+    def __contains__(self, channel: object) -> bool:
+        return channel in self._taken
+
     def quiet(self, channel: str, bell: bytes) -> bool:
         """Whether nothing has come to ``channel`` that ``bell`` will not be rung for."""
         return self._quiet.get(channel) == bell and channel not in self._taken

@@ -34,6 +34,9 @@ class FanOut:
         self._ready: dict[str, dict[str, None]] = {}  # head that was asked for -> its channels with something, in turn
         self._counters = counters
 
+    def __contains__(self, channel: object) -> bool:
+        return channel in self._boxes
+
     def __len__(self) -> int:
         return sum(len(box) for box in self._boxes.values())
 
@@ -81,6 +84,11 @@ class FanOut:
         if not box:
             return None
         return box[0].deadline if box[0].after_direct else 0
+
+    def take_at_once(self, channel: str, now: int) -> bytes | None:
+        """The next message of the channel that has not expired, where direct messages can't go before it."""
+        box = self._boxes.get(channel)
+        return None if box is None or box[0].after_direct else self.take(channel, now)
 
     def take(self, channel: str, now: int) -> bytes | None:
         """The next message of the channel that has not expired."""

@@ -76,6 +76,8 @@ class Inbox:
             for member in members[group]:
                 if member.channel not in self._waiting and member.channel not in unread:
                     unread[member.channel] = queues.unread_of(txn, place_of(member.channel))
+        if not any(unread.values()):
+            unread.clear()
         return items, more, members, unread
 
     def _members_of(self, txn: Any, group: str, now: int) -> list[groups.Member]:

@@ -21,7 +21,7 @@ from trunkline.ipc.fanout import FanOut
 from trunkline.ipc.inbox import Inbox
 from trunkline.ipc.keys import Place, head_of, head_place, place_of
 from trunkline.ipc.sending import INBOX_SHARE, Sending
-from trunkline.ipc.waiting import Bells, Waiting, wake
+from trunkline.ipc.waiting import Bells, Waiting, wake_here
 from trunkline.names import Address
 from trunkline.stats import Counters, LimitedLog, report_unreadable
 
@@ -133,10 +133,11 @@ class Participant:
                     body = None
                     if address is not None:
                         self._heard[channel] = now = now_ns()
-                        body = self._at_hand(channel, now)
+                        if channel in self._ahead or channel in self._fanout:
+                            body = self._at_hand(channel, now)
                     if body is None:
                         bell = self._bell_of(loop)
-                        if not self._ahead.quiet(channel, bell) or self._fanout.unread(channel):
+                        if not self._ahead.quiet(channel, bell) or channel in self._fanout:
                             body = self._take(channel, place_of(channel), address is not None, bell)
                 except LayerUnavailable as error:
                     waiter = self._pause(error, loop)
@@ -217,7 +218,7 @@ class Participant:
                 if channel in self._waiting and (self._ahead.count(channel) or self._fanout.unread(channel)):
                     self._waiting.wake(channel)
                 return body
-        return self._fanout.take(channel, now) if self._fanout.direct_before(channel) == 0 else None
+        return self._fanout.take_at_once(channel, now)
 
     def _pop(
         self, txn: Any, place: Place, now: int, bell: bytes, others: list[bytes], before: int | None, keep: bool
@@ -307,7 +308,7 @@ class Participant:
         """For a receiver an outage is a pause: let it look again in a moment."""
         self._warn("ipc-unavailable", "Receiving waits until the store is back: %s", error)
         waiter = loop.create_future()
-        loop.call_later(PAUSE, wake, waiter)
+        loop.call_later(PAUSE, wake_here, waiter)
         return waiter
 
     def _bells_waiting(self, name: str) -> list[bytes]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from trunkline.ipc.directory import Home
 from trunkline.ipc.doorbell import Doorbell
-from trunkline.mailbox import Waiter, wake_one
+from trunkline.mailbox import Waiter, wake
 
 
 class Waiting:
     """Who waits for what; any thread may call it while holding its owner's lock."""
 
     def __init__(self) -> None:
-        self._waiters: dict[str, deque[Waiter]] = {}
+        self._waiters: dict[str, list[Waiter]] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self._waiters
@@ -26,9 +25,11 @@ class Waiting:
 
     def add(self, name: str, waiter: Waiter, *, first: bool = False) -> None:
         """Let ``waiter`` wait for ``name``; ``first`` keeps the place of one that was woken for nothing."""
-        queue = self._waiters.setdefault(name, deque())
-        if first:
-            queue.appendleft(waiter)
+        queue = self._waiters.get(name)
+        if queue is None:
+            self._waiters[name] = [waiter]
+        elif first:
+            queue.insert(0, waiter)
         else:
             queue.append(waiter)
 
@@ -40,12 +41,15 @@ class Waiting:
         queue = self._waiters.get(name)
         if queue is None:
             return False
-        if running is not None and (waiter := queue[0]).get_loop() is running and not waiter.done():  # what is usual
-            del queue[0]
-            waiter.set_result(None)
-            woken = True
-        else:
-            woken = wake_one(queue)
+        running = running or asyncio._get_running_loop()
+        woken = False
+        while queue and not woken:
+            waiter = queue.pop(0)
+            if waiter.get_loop() is running and not waiter.done():  # as ``wake``, for what is usual
+                waiter.set_result(None)
+                woken = True
+            else:
+                woken = wake(waiter, running)
         if not queue:
             del self._waiters[name]
         return woken
@@ -71,7 +75,7 @@ class Waiting:
         return {waiter.get_loop() for waiter in queue if not waiter.done()} if queue else set()
 
 
-def wake(waiter: Waiter) -> None:
+def wake_here(waiter: Waiter) -> None:
     """Wake one receiver, in its own loop."""
     if not waiter.done():
         waiter.set_result(None)

@@ -16,7 +16,7 @@ TOTAL = ""  # the name of the totals in reports
 OTHER = "(other)"  # counts what belongs to no channel, and channels beyond the bound; no channel can have this name
 
 MOST_NAMES = 500  # names that are counted apart; whoever makes a name for each message shall not fill the memory
-MOST_KNOWN = 10_000  # full names whose tally is remembered
+MOST_KNOWN = 20_000  # full names whose tally is remembered
 
 
 class Tally:
