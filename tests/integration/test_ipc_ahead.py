@@ -115,6 +115,29 @@ def test_a_group_message_stays_behind_a_direct_one_that_was_taken_ahead(layers: 
     asyncio.run(run())
 
 
+def test_a_group_message_stays_behind_a_direct_one_that_was_not_heard_of(layers: Layers) -> None:
+    ours, theirs = layers
+
+    async def run() -> None:
+        name = await ours.new_channel()
+        await ours.group_add("room", name)
+        for _ in range(2):
+            task = await waiting(ours, name)
+            await theirs.send(name, {"number": 1})
+            await theirs.group_send("room", {"number": 2})
+            await ours.group_discard("other", name)  # empties the inbox before the loop hears its doorbell
+            assert await asyncio.wait_for(task, 5) == {"number": 1}
+            assert await asyncio.wait_for(ours.receive(name), 5) == {"number": 2}
+            task = await waiting(ours, "ours")
+            await theirs.send(name, {"number": 3})
+            await theirs.send("ours", {"number": 4})
+            assert await asyncio.wait_for(task, 5) == {"number": 4}
+            assert list(ours._participant()._ahead.left()) == []  # taken for those alone who were woken just now
+            assert await asyncio.wait_for(ours.receive(name), 5) == {"number": 3}
+
+    asyncio.run(run())
+
+
 def test_a_receiver_of_the_prefix_hears_what_a_loop_that_stands_still_does_not_wait_for(layers: Layers) -> None:
     ours, theirs = layers
     still, go_on, names = threading.Event(), threading.Event(), []

@@ -26,6 +26,8 @@ class Inbox:
     :param waiting: who is woken.
     :param opened: the body of what is stored for a kind and name, or ``None`` where it can't be read.
     :param fanout: where the members' messages go.
+    :param hear: takes who was rung for out of ``waiting``. A doorbell is rung before the message is there: so whoever
+        still waits then has no direct message from before the group messages that are collected.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Inbox:
         fanout: FanOut,
         counters: Counters,
         opened: Callable[[int, str, bytes], bytes | None],
+        hear: Callable[[], object],
     ) -> None:
         self._owner = owner
         self._environment = environment
@@ -45,6 +48,7 @@ class Inbox:
         self._fanout = fanout
         self._counters = counters
         self._opened = opened
+        self._hear = hear
         self._members: dict[str, tuple[bytes, list[groups.Member]]] = {}  # group -> as of this version
 
     def collect(self, clock: Callable[[], int]) -> None:
@@ -69,6 +73,8 @@ class Inbox:
     ) -> tuple[list[presence.GroupItem], bool, dict[str, list[groups.Member]], dict[str, int]]:
         """Items, whether there are more, the members of their groups, and unread direct messages of who is busy."""
         items, more = presence.collect(txn, self._owner, COLLECT_MESSAGES, COLLECT_BYTES)
+        if items:
+            self._hear()
         members: dict[str, list[groups.Member]] = {}
         unread: dict[str, int] = {}
         for group in {item.group for item in items if item.group != presence.FLUSHED}:

@@ -59,6 +59,8 @@ class Participant:
         self._waiting = Waiting()
         self._fanout = FanOut(counters)
         self._ahead = Ahead()
+        self._woken: list[str] = []  # in the step that goes on, because of a doorbell
+        self._unheard: list[str] = []  # rung for, and nobody waited
         self._heard: dict[str, int] = {}  # own channels, and when somebody last received from them
         self._served: dict[str, bytes] = {}  # head -> key of the channel that was served last
         self._bells: Bells | None = None
@@ -70,7 +72,7 @@ class Participant:
         self._ring = self.environment.ringer.ring
         self.sending = Sending(self.environment, self.records, capacity_of, self._expiry, options.size // INBOX_SHARE)
         self._inbox = Inbox(
-            self.owner, self.environment, capacity_of, self._waiting, self._fanout, counters, self._opened
+            self.owner, self.environment, capacity_of, self._waiting, self._fanout, counters, self._opened, self._hear
         )
         self.inherited = False  # a fork later: this object is the parent's
         _live.add(self)
@@ -322,6 +324,7 @@ class Participant:
         with self._lock:
             if self._bells is not None:
                 self._inbox.collect(now_ns)
+                self._pass_all_on()
 
     # -- the doorbell and the clock
 
@@ -360,25 +363,37 @@ class Participant:
 
     def _rung(self, doorbell: Doorbell) -> None:
         with self._lock:
-            lines, overflow = doorbell.listen()
-            if overflow:
-                self._ahead.forget_quiet()
-                self._waiting.wake_all()
-                lines.add(b"")
-            woken: list[str] = []
-            unheard: list[str] = []
-            for name in map(bytes.decode, lines):
-                if name:
-                    self._ahead.rung(name)
-                    (woken if self._waiting.wake(name) else unheard).append(name)
+            self._woken.clear()
             try:
-                if b"" in lines:
+                if self._listen(doorbell):
                     self._collect()
-                self._take_ahead(woken, doorbell.bell)
-                for name in unheard:
-                    self._pass_on(name)
+                self._take_ahead(self._woken, doorbell.bell)
+                self._pass_all_on()
             except ConnectionError:  # the tick looks again
                 pass
+
+    def _hear(self) -> None:
+        """Listen to all doorbells of this process before their loops do."""
+        if self._bells is not None:
+            for doorbell in self._bells.listening():
+                self._listen(doorbell)
+
+    def _listen(self, doorbell: Doorbell) -> bool:
+        """Wake those that were rung for, and note who else was; returns whether it was for the inbox."""
+        names, overflow = doorbell.listen()
+        if overflow:
+            self._ahead.forget_quiet()
+            self._waiting.wake_all()
+        for name in map(bytes.decode, names):
+            if name:
+                self._ahead.rung(name)
+                (self._woken if self._waiting.wake(name) else self._unheard).append(name)
+        return overflow or b"" in names
+
+    def _pass_all_on(self) -> None:
+        unheard, self._unheard = self._unheard, []
+        for name in unheard:
+            self._pass_on(name)
 
     def _take_ahead(self, woken: list[str], bell: bytes) -> None:
         """Take one message for each channel of our own with a receiver that was just woken, in few transactions."""

@@ -125,6 +125,10 @@ class Bells:
             self._free.append(doorbell)
         return bool(closed)
 
+    def listening(self) -> list[Doorbell]:
+        """The doorbells that loops listen to."""
+        return list(self._of_loop)
+
     def names(self) -> list[bytes]:
         """The doorbells to ring for the process' inbox."""
         return [doorbell.bell for doorbell in self._of_loop]
