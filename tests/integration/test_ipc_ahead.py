@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from trunkline import ChannelFull, IPCChannelLayer
+from trunkline.names import address_of
 
 
 @pytest.fixture
@@ -136,6 +137,33 @@ def test_a_group_message_stays_behind_a_direct_one_that_was_not_heard_of(layers:
             assert await asyncio.wait_for(ours.receive(name), 5) == {"number": 3}
 
     asyncio.run(run())
+
+
+def test_a_message_that_comes_while_a_receiver_empties_the_inbox_is_received(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = layers
+
+    async def run() -> None:
+        name, other = await ours.new_channel(), await ours.new_channel()
+        await ours.group_add("room", other)
+        for _ in range(2):
+            await waiting(ours, "anything")  # this loop listens
+            participant = ours._participant()
+            theirs._group_send("room", theirs.encode({"number": 1}))  # from here on the loop doesn't get round
+            collect = participant._inbox.collect
+
+            def slowly(*arguments: Any, collect: Any = collect) -> None:
+                monkeypatch.undo()
+                theirs._send(name, theirs.encode({"number": 2}))
+                collect(*arguments)
+
+            monkeypatch.setattr(participant._inbox, "collect", slowly)
+            body = await participant.receive(name, address_of(name))
+            assert ours.decode(body) == {"number": 2}
+            assert await asyncio.wait_for(ours.receive(other), 5) == {"number": 1}
+
+    asyncio.run(asyncio.wait_for(run(), 10))
 
 
 def test_a_receiver_of_the_prefix_hears_what_a_loop_that_stands_still_does_not_wait_for(layers: Layers) -> None:

@@ -196,17 +196,15 @@ class Participant:
             if keep and not popped.unread:
                 self._ahead.set_quiet(channel, bell)
             if popped.body is None:
-                break
+                if not posted:
+                    return self._fanout.take(channel, now) if own else None
+                self._collect()  # which hears of what came since, so look again
+                continue
             if channel in self._waiting and (popped.unread or self._fanout.unread(channel)):
                 self._waiting.wake(channel)
             body = self._opened(DIRECT, channel, popped.body)
             if body is not None:
                 return body
-        if not own:
-            return None
-        if posted:
-            self._collect()
-        return self._fanout.take(channel, now)
 
     def _at_hand(self, channel: str, now: int) -> bytes | None:
         """The next message of an own channel, if it is known without the store."""
