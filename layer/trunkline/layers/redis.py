@@ -99,13 +99,7 @@ class RedisChannelLayer(ReliableReceiving):
         if engine is None:
             await runtime.send(lambda reactor: self._send(reactor, channel, body))
             return
-        tally = self.counters.of(channel)
-        try:
-            await self._carry(engine, channel, body)
-        except ChannelFull:
-            tally.full += 1
-            raise
-        tally.sent += 1
+        await self._send(engine, channel, body)
 
     def send_sync(self, channel: str, message: dict[str, Any]) -> None:
         refuse_event_loop("send")

@@ -3,7 +3,7 @@
 redis-py connects, authenticates and negotiates TLS; it is told to keep its own retries, timeouts, health checks and
 notifications to itself, because they end blocked reads. From then on the transport is ours: hiredis packs commands and
 parses replies, without redis-py's layers between, which cost more than the commands themselves. All errors become one
-of the four below at this boundary.
+of those in replies.py at this boundary.
 """
 
 from __future__ import annotations
