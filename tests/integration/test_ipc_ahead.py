@@ -100,6 +100,38 @@ def test_a_message_taken_ahead_is_there_after_close(layers: Layers) -> None:
     asyncio.run(run())
 
 
+def test_a_flush_elsewhere_takes_what_was_collected_before_this_process_received_anything(layers: Layers) -> None:
+    ours, theirs = layers
+
+    async def run() -> None:
+        name = await ours.new_channel()
+        await ours.group_add("room", name)
+        await theirs.group_send("room", {"number": 1})
+        ours._participant().look_around()  # the inbox is emptied, and no event loop listens yet
+        await theirs.flush()
+        await theirs.send(name, {"number": 2})
+        assert await asyncio.wait_for(ours.receive(name), 5) == {"number": 2}
+
+    asyncio.run(run())
+
+
+def test_a_flush_elsewhere_takes_what_was_taken_ahead(layers: Layers) -> None:
+    ours, theirs = layers
+
+    async def run() -> None:
+        name = await ours.new_channel()
+        task = await waiting(ours, name)
+        await theirs.send(name, {"number": 1})
+        ring_now(ours)
+        await theirs.flush()
+        await ours.group_discard("other", name)  # empties the inbox before the receiver goes on
+        await cancel(task)
+        await theirs.send(name, {"number": 2})
+        assert await asyncio.wait_for(ours.receive(name), 5) == {"number": 2}
+
+    asyncio.run(run())
+
+
 def test_a_group_message_stays_behind_a_direct_one_that_was_taken_ahead(layers: Layers) -> None:
     ours, theirs = layers
 

@@ -28,6 +28,7 @@ class Inbox:
     :param fanout: where the members' messages go.
     :param hear: takes who was rung for out of ``waiting``. A doorbell is rung before the message is there: so whoever
         still waits then has no direct message from before the group messages that are collected.
+    :param forget: drops what this process has read and nobody received (``flush``).
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Inbox:
         counters: Counters,
         opened: Callable[[int, str, bytes], bytes | None],
         hear: Callable[[], object],
+        forget: Callable[[], object],
     ) -> None:
         self._owner = owner
         self._environment = environment
@@ -49,6 +51,7 @@ class Inbox:
         self._counters = counters
         self._opened = opened
         self._hear = hear
+        self._forget = forget
         self._members: dict[str, tuple[bytes, list[groups.Member]]] = {}  # group -> as of this version
 
     def collect(self, clock: Callable[[], int]) -> None:
@@ -62,7 +65,7 @@ class Inbox:
             items, more, members, unread = self._environment.write(self._take, now)
             for item in items:
                 if item.group == presence.FLUSHED:
-                    self._fanout.clear()
+                    self._forget()
                 elif item.deadline <= now:
                     self._counters.other.expired += 1
                 elif (body := self._opened(GROUP, item.group, item.body)) is not None:

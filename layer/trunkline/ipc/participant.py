@@ -66,7 +66,15 @@ class Participant(Receiving):
         self._ring = self.environment.ringer.ring
         self.sending = Sending(self.environment, self.records, capacity_of, self._expiry, options.size // INBOX_SHARE)
         self._inbox = Inbox(
-            self.owner, self.environment, capacity_of, self._waiting, self._fanout, counters, self._opened, self._hear
+            self.owner,
+            self.environment,
+            capacity_of,
+            self._waiting,
+            self._fanout,
+            counters,
+            self._opened,
+            self._hear,
+            self._forget,
         )
         self.inherited = False  # a fork later: this object is the parent's
         _live.add(self)
@@ -258,8 +266,11 @@ class Participant(Receiving):
         """Remove every message and membership of every process."""
         with self._lock:
             self._write(_empty, now_ns(), self._expiry, self._ring)
-            self._fanout.clear()
-            self._ahead.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._fanout.clear()
+        self._ahead.clear()
 
     def close(self) -> None:
         """Give up files and memory; what is unread is kept until it has expired. Usable again afterwards."""
