@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 from channels.layers import BaseChannelLayer
 
 from trunkline import errors, names
-from trunkline.codec import decode, encode, encode_json, records_for
+from trunkline.codec import Shared, decode, encode, encode_json, records_for
 from trunkline.config import CommonOptions
 from trunkline.stats import Counters, LayerStatistics, LimitedLog, Statistics, report_unreadable
 
@@ -148,10 +148,10 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
             count,
         )
 
-    def _decoded(self, channel: str, body: bytes) -> dict[str, Any] | None:
+    def _decoded(self, channel: str, body: bytes | Shared) -> dict[str, Any] | None:
         """As ``decode``; counts, logs and returns ``None`` where the body is no message."""
         try:
-            return self.decode(body)
+            return body.message(self.decode) if isinstance(body, Shared) else self.decode(body)
         except ValueError as error:
             report_unreadable(self.counters, self._warn, error, f"channel {channel!r}")
             return None

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from trunkline.codec import Shared
 from trunkline.mailbox import Mailbox
 from trunkline.stats import Counters
 
@@ -217,8 +218,9 @@ class MailboxMachine(RuleBasedStateMachine):
             got = self.box.ask(channel, waited)
             if got is None:
                 self.box.open(channel)
-            elif isinstance(got, bytes):
-                self.got.setdefault(channel, []).append(int(got))
+            elif isinstance(got, (bytes, Shared)):
+                body = got if isinstance(got, bytes) else got.body
+                self.got.setdefault(channel, []).append(int(body))
                 return
             else:
                 try:

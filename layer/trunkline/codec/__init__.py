@@ -16,6 +16,7 @@ from trunkline.codec.record import (
     unpack_record,
 )
 from trunkline.codec.records import Records, records_for
+from trunkline.codec.shared import Shared
 
 __all__ = [
     "CONTROL",
@@ -26,6 +27,7 @@ __all__ = [
     "SEALED_VERSION",
     "Record",
     "Records",
+    "Shared",
     "Undecryptable",
     "UnknownVersion",
     "Unreadable",

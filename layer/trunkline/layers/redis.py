@@ -11,10 +11,11 @@ from typing import Any
 
 from trunkline import names
 from trunkline.base import logger, refuse_event_loop
+from trunkline.codec import Shared
 from trunkline.config import RedisOptions, redis_options
 from trunkline.errors import ChannelFull
 from trunkline.layers.deliveries import ReliableReceiving
-from trunkline.mailbox import NextTurn
+from trunkline.mailbox import Body, NextTurn
 from trunkline.redis.engine import Engine
 from trunkline.redis.flush import flush
 from trunkline.redis.process import Process
@@ -130,7 +131,9 @@ class RedisChannelLayer(ReliableReceiving):
         mailbox, waited = runtime.process.mailbox, False
         while True:
             got = mailbox.ask(channel, waited)
-            if isinstance(got, bytes):
+            if isinstance(got, Shared) and got.flat is not None:
+                return got.flat.copy()
+            if isinstance(got, (bytes, Shared)):
                 message = self._decoded(channel, got)
                 if message is not None:
                     return message
@@ -153,6 +156,7 @@ class RedisChannelLayer(ReliableReceiving):
         """Receive from a channel that any process receives from, or from any channel of this process."""
         engine = runtime.own_engine()
         while True:
+            body: Body
             if address is None:
                 body = await engine.receive_queue(channel)
             else:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 
+from trunkline.codec import Shared
 from trunkline.mailbox.waiting import Waiter
 from trunkline.stats import Tally
 
-# An unread message: its deadline in the mailbox' clock (seconds), its encoded body (shared by all members that a group
-# message went to), and its token: what the transport gave to ``deliver``; ``None`` for group messages.
-Item = tuple[float, bytes, object]
+# What ``receive`` makes a message of: a direct message's encoded body, or what all members of a group share.
+Body = bytes | Shared
+
+# An unread message: its deadline in the mailbox' clock (seconds), its body, and its token: what the transport gave to
+# ``deliver``; ``None`` for group messages.
+Item = tuple[float, Body, object]
 
 
 class Box:

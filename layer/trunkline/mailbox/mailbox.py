@@ -17,8 +17,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from trunkline.mailbox.box import Box, Group, Head, Item
-from trunkline.mailbox.waiting import NextTurn, Turns, Waiter, fail_one, wake, wake_one
+from trunkline.codec import Shared
+from trunkline.mailbox.box import Body, Box, Group, Head, Item
+from trunkline.mailbox.waiting import NextTurn, Slices, Turns, Waiter, fail_one, wake, wake_one
 from trunkline.stats import Counters
 
 Consumed = Callable[[str, object], None]  # channel, token
@@ -54,6 +55,7 @@ class Mailbox:
         self._groups: dict[str, Group] = {}
         self._firsts: dict[Box, Item] = {}  # what lay first at the last sweep
         self._turns = Turns(clock)
+        self._slices: Slices | None = None
         self.lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -100,10 +102,11 @@ class Mailbox:
                 return 0
             if members.soonest <= now:
                 self._end_memberships(group, members, now)
-            item: Item = (deadline, body, None)
+            item: Item = (deadline, Shared(body), None)
             dropped = 0
             running = running or asyncio._get_running_loop()
             heads = self._heads
+            due: list[Waiter] = []
             for box in members.ends:
                 items = box.items
                 if items is None:
@@ -117,12 +120,16 @@ class Mailbox:
                 if box.waiters:
                     waiter = box.waiters.pop(0)
                     if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
-                        waiter.set_result(None)
+                        due.append(waiter)
                         continue
                     if wake(waiter, running) or self._wake(box, running):
                         continue
                 if heads:
                     self._offer(box)
+            if due:
+                if self._slices is None or self._slices.loop is not running:
+                    self._slices = Slices(due[0].get_loop())
+                self._slices.wake(due)
             return dropped
 
     def sweep(self) -> None:
@@ -238,21 +245,21 @@ class Mailbox:
             if channel not in self._boxes:
                 self._open(channel)
 
-    def ask(self, channel: str, waited: bool) -> bytes | Waiter | NextTurn | None:
+    def ask(self, channel: str, waited: bool) -> Body | Waiter | NextTurn | None:
         """The next message of ``channel`` (a full name); or what to await before asking again.
 
         Any number of receivers may ask. One whose waiting was cancelled says so with ``withdraw``.
 
         :param waited: whether this is asked again after waiting: one that was woken for nothing keeps its place.
-        :return: the encoded message; or an awaitable; or ``None`` if the channel is not open.
+        :return: the message; or an awaitable; or ``None`` if the channel is not open.
         """
         with self.lock:
             box = self._boxes.get(channel)
             if box is None:
                 return None
-            box.last_receive = now = self._clock()
             items = box.items
             if items:
+                box.last_receive = now = self._clock()
                 if not waited and now >= self._turns.ends:
                     return self._turns.over(now)
                 deadline, body, token = items.popleft()
@@ -286,7 +293,7 @@ class Mailbox:
             elif box.items and not self._wake(box, None):
                 self._offer(box)
 
-    async def receive_any(self, head_name: str) -> tuple[str, bytes]:
+    async def receive_any(self, head_name: str) -> tuple[str, Body]:
         """Wait for a message of any channel that begins with ``head_name``; a receiver of the full name goes first."""
         loop = asyncio.get_running_loop()
         with self.lock:
@@ -381,7 +388,7 @@ class Mailbox:
             box.tally.expired += 1
         return None
 
-    def _take_any(self, head: Head, now: float) -> tuple[str, bytes] | None:
+    def _take_any(self, head: Head, now: float) -> tuple[str, Body] | None:
         while head.ready:
             name, box = next(iter(head.ready.items()))
             del head.ready[name]
