@@ -179,11 +179,13 @@ class RedisChannelLayer(ReliableReceiving):
                 return channel, message
 
     async def group_add(self, group: str, channel: str) -> None:
-        runtime = self._run()
-        own = self._is_open(runtime, channel)
-        if own and runtime.groups.add_known(group, channel):
+        runtime = self._runtime
+        if runtime is None or runtime.pid != _pid:
+            runtime = self._run()
+        if runtime.groups.add_known(group, channel):
             return
         names.check_group(group)
+        own = self._is_open(runtime, channel)
         address = None if own else names.address_of(names.check_channel(channel))
 
         async def add(engine: Engine) -> None:
@@ -197,11 +199,13 @@ class RedisChannelLayer(ReliableReceiving):
         await (add(engine) if engine is not None else runtime.run(add))
 
     async def group_discard(self, group: str, channel: str) -> None:
-        runtime = self._run()
-        own = self._is_open(runtime, channel)
-        if own and runtime.groups.discard_known(group, channel):
+        runtime = self._runtime
+        if runtime is None or runtime.pid != _pid:
+            runtime = self._run()
+        if runtime.groups.discard_known(group, channel):
             return
         names.check_group(group)
+        own = self._is_open(runtime, channel)
         address = None if own else names.address_of(names.check_channel(channel))
 
         async def discard(engine: Engine) -> None:

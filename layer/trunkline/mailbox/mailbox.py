@@ -192,17 +192,15 @@ class Mailbox:
         :return: when the membership ended until now; ``None`` if there was none.
         """
         with self.lock:
-            box = self._boxes.get(channel) or self._open(channel)
-            members = self._groups.get(group)
-            if members is None:
-                members = self._groups[group] = Group()
-            before = members.ends.get(box)
-            if before is None:
-                box.groups += 1
-            members.ends[box] = end
-            if end < members.soonest:
-                members.soonest = end
-            return before
+            return self._join(group, self._boxes.get(channel) or self._open(channel), end)
+
+    def join_open(self, group: str, channel: str, end: float) -> bool:
+        """As ``join``, for a caller that holds the lock; returns whether the channel is open, else nothing is done."""
+        box = self._boxes.get(channel)
+        if box is None:
+            return False
+        self._join(group, box, end)
+        return True
 
     def take_back(self, group: str, channel: str, end: float, before: float | None) -> None:
         """Undo a ``join`` until ``end`` that returned ``before``, unless the membership was changed since."""
@@ -223,6 +221,11 @@ class Mailbox:
             if members is None:
                 return True
             return box is not None and self._leave(group, members, box)
+
+    def leave_others(self, group: str, channel: str) -> bool:
+        """As ``leave``, for a caller that holds the lock; returns whether others are left in the group."""
+        members, box = self._groups.get(group), self._boxes.get(channel)
+        return members is not None and box is not None and not self._leave(group, members, box)
 
     def holds(self, group: str) -> bool:
         """Whether the group has a member in this process."""
@@ -416,6 +419,18 @@ class Mailbox:
     def _let_go(self, box: Box, item: Item) -> None:
         if item[2] is not None:
             self._consumed(box.name, item[2])
+
+    def _join(self, group: str, box: Box, end: float) -> float | None:
+        members = self._groups.get(group)
+        if members is None:
+            members = self._groups[group] = Group()
+        before = members.ends.get(box)
+        if before is None:
+            box.groups += 1
+        members.ends[box] = end
+        if end < members.soonest:
+            members.soonest = end
+        return before
 
     def _leave(self, group: str, members: Group, box: Box) -> bool:
         """Returns whether nobody is left."""

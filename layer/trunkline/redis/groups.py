@@ -58,6 +58,7 @@ class Groups:
 
     def __init__(self, process: Process) -> None:
         self.process = process
+        self._expiry = process.common.group_expiry
         self._busy: dict[str, _Telling] = {}
         # What one turn of an engine's loop has to tell about one virtual shard: joins (True) or leaves.
         self._gathered: dict[tuple[Engine, int, bool], list[_Telling]] = {}
@@ -66,24 +67,31 @@ class Groups:
         self._losses = [0] * VIRTUAL_SHARDS
         self._mending: set[int] = set()
 
-    def add_known(self, group: str, channel: str) -> bool:
-        """Make an open channel of this process a member where nobody has to be told; returns whether that was so."""
+    def add_known(self, group: object, channel: object) -> bool:
+        """Make an open channel of this process a member where nobody has to be told; returns whether that was so.
+
+        What is open or known has a legal name.
+        """
+        if group.__class__ is not str or channel.__class__ is not str:
+            return False
         process = self.process
         with process.lock:
-            if group.__class__ is not str or group in self._busy or not self._known(group):
+            now = time.monotonic()
+            known = process.memberships.get(group)
+            if known is None or group in self._busy or not self._certain(known, now):
                 return False
-            process.mailbox.join(group, channel, time.monotonic() + process.common.group_expiry)
-            return True
+            return process.mailbox.join_open(group, channel, now + self._expiry)
 
-    def discard_known(self, group: str, channel: str) -> bool:
+    def discard_known(self, group: object, channel: object) -> bool:
         """End a membership of an open channel; returns whether that was all, and nobody has to be told."""
-        mailbox = self.process.mailbox
+        if group.__class__ is not str or channel.__class__ is not str:
+            return False
         with self.process.lock:
-            return group.__class__ is str and mailbox.holds(group) and not mailbox.leave(group, channel)
+            return self.process.mailbox.leave_others(group, channel)
 
     async def add_own(self, engine: Engine, group: str, channel: str) -> None:
         """Make a channel of this process a member. If that fails, it stays a member for as long as it was before."""
-        mailbox, end = self.process.mailbox, time.monotonic() + self.process.common.group_expiry
+        mailbox, end = self.process.mailbox, time.monotonic() + self._expiry
         before = mailbox.join(group, channel, end)
         try:
             await self.settle(engine, group)
@@ -236,12 +244,10 @@ class Groups:
     def _known(self, group: str) -> bool:
         """Whether the server certainly has this process in the group, for long enough."""
         known = self.process.memberships.get(group)
-        return (
-            known is not None
-            and known.epoch != ""
-            and known.epoch == self.process.epochs[known.shard]
-            and time.monotonic() < known.refresh_at
-        )
+        return known is not None and self._certain(known, time.monotonic())
+
+    def _certain(self, known: Membership, now: float) -> bool:
+        return known.epoch != "" and known.epoch == self.process.epochs[known.shard] and now < known.refresh_at
 
     async def _settle(self, engine: Engine, group: str) -> None:
         process, loop = self.process, engine.loop
