@@ -33,7 +33,7 @@ class Story:
             capacity_of=lambda _channel: capacity,
             idle=60,
             clock=self.clock,
-            consumed=lambda _channel, token: self.told.append(token),
+            consumed=lambda _channel, token, _capacity: self.told.append(token),
             counters=self.counters,
         )
 

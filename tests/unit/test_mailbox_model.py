@@ -42,7 +42,7 @@ class MailboxMachine(RuleBasedStateMachine):
             capacity_of=lambda _channel: CAPACITY,
             idle=IDLE,
             clock=lambda: self.now,
-            consumed=lambda _channel, token: self.told.append(int(str(token))),
+            consumed=lambda _channel, token, _capacity: self.told.append(int(str(token))),
             counters=self.counters,
         )
         self.number = 0

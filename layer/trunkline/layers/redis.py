@@ -15,7 +15,7 @@ from trunkline.codec import Shared
 from trunkline.config import RedisOptions, redis_options
 from trunkline.errors import ChannelFull
 from trunkline.layers.deliveries import ReliableReceiving
-from trunkline.mailbox import Body, NextTurn
+from trunkline.mailbox import NEXT_TURN, Body
 from trunkline.redis.engine import Engine
 from trunkline.redis.flush import flush
 from trunkline.redis.process import Process
@@ -131,16 +131,16 @@ class RedisChannelLayer(ReliableReceiving):
         mailbox, waited = runtime.process.mailbox, False
         while True:
             got = mailbox.ask(channel, waited)
-            if isinstance(got, Shared) and got.flat is not None:
-                return got.flat.copy()
             if isinstance(got, (bytes, Shared)):
+                if isinstance(got, Shared) and got.flat is not None:
+                    return got.flat.copy()
                 message = self._decoded(channel, got)
                 if message is not None:
                     return message
                 waited = False
             elif got is not None:
                 try:
-                    if not isinstance(got, NextTurn) and not runtime.reads_in(got.get_loop()):
+                    if got is not NEXT_TURN and not runtime.reads_in(asyncio.get_running_loop()):
                         runtime.attend(runtime.own_engine())
                     await got
                 except BaseException:

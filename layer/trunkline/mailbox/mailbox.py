@@ -22,7 +22,7 @@ from trunkline.mailbox.box import Body, Box, Group, Head, Item
 from trunkline.mailbox.waiting import NextTurn, Slices, Turns, Waiter, fail_one, wake, wake_one
 from trunkline.stats import Counters
 
-Consumed = Callable[[str, object], None]  # channel, token
+Consumed = Callable[[str, object, int], None]  # channel, token, the channel's capacity
 
 
 class Mailbox:
@@ -71,66 +71,72 @@ class Mailbox:
         token: object,
         running: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Take in a direct message. The sender's side has checked the capacity.
+        """Take in a direct message, for a caller that holds the lock. The sender's side has checked the capacity.
 
         :param deadline: when it expires, in the mailbox' clock (seconds).
         :param token: what ``consumed`` is told when the message has left; not ``None``.
         :param running: the event loop that runs in this thread, where the caller knows it.
         """
-        with self.lock:
-            box = self._boxes.get(channel) or self._open(channel)
-            if box.items is None:
-                box.items = deque()
-            box.items.append((deadline, body, token))
-            if not self._wake(box, running):
-                self._offer(box)
+        box = self._boxes.get(channel) or self._open(channel)
+        if box.items is None:
+            box.items = deque()
+        box.items.append((deadline, body, token))
+        if box.waiters:
+            waiter = box.waiters.pop(0)
+            if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
+                waiter.set_result(None)
+                return
+            if wake(waiter, running) or self._wake(box, running):
+                return
+        if self._heads:
+            self._offer(box)
 
     def deliver_group(
         self, group: str, deadline: float, body: bytes, running: asyncio.AbstractEventLoop | None = None
     ) -> int:
-        """Take in a group message for every member in this process; returns for how many there was no room.
+        """Take in a group message for every member in this process, for a caller that holds the lock.
 
+        :return: for how many members there was no room.
         :param deadline: as in ``deliver``; so is ``running``.
         """
-        with self.lock:
-            members = self._groups.get(group)
-            if members is None:
-                return 0
-            now = self._clock()
-            if deadline <= now:
-                self._counters.other.expired += 1
-                return 0
-            if members.soonest <= now:
-                self._end_memberships(group, members, now)
-            item: Item = (deadline, Shared(body), None)
-            dropped = 0
-            running = running or asyncio._get_running_loop()
-            heads = self._heads
-            due: list[Waiter] = []
-            for box in members.ends:
-                items = box.items
-                if items is None:
-                    box.items = deque((item,))
-                elif len(items) < box.capacity or self._make_room(box, now):
-                    items.append(item)
-                else:
-                    box.tally.dropped += 1
-                    dropped += 1
+        members = self._groups.get(group)
+        if members is None:
+            return 0
+        now = self._clock()
+        if deadline <= now:
+            self._counters.other.expired += 1
+            return 0
+        if members.soonest <= now:
+            self._end_memberships(group, members, now)
+        item: Item = (deadline, Shared(body), None)
+        dropped = 0
+        running = running or asyncio._get_running_loop()
+        heads = self._heads
+        due: list[Waiter] = []
+        for box in members.ends:
+            items = box.items
+            if items is None:
+                box.items = deque((item,))
+            elif len(items) < box.capacity or self._make_room(box, now):
+                items.append(item)
+            else:
+                box.tally.dropped += 1
+                dropped += 1
+                continue
+            if box.waiters:
+                waiter = box.waiters.pop(0)
+                if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
+                    due.append(waiter)
                     continue
-                if box.waiters:
-                    waiter = box.waiters.pop(0)
-                    if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
-                        due.append(waiter)
-                        continue
-                    if wake(waiter, running) or self._wake(box, running):
-                        continue
-                if heads:
-                    self._offer(box)
-            if due:
-                if self._slices is None or self._slices.loop is not running:
-                    self._slices = Slices(due[0].get_loop())
-                self._slices.wake(due)
-            return dropped
+                if wake(waiter, running) or self._wake(box, running):
+                    continue
+            if heads:
+                self._offer(box)
+        if due:
+            if self._slices is None or self._slices.loop is not running:
+                self._slices = Slices(due[0].get_loop())
+            self._slices.wake(due)
+        return dropped
 
     def sweep(self) -> None:
         """Let go of what expired and of channels that nobody uses any more; call it about once a second."""
@@ -267,7 +273,7 @@ class Mailbox:
                     return self._turns.over(now)
                 deadline, body, token = items.popleft()
                 if token is not None:
-                    self._consumed(channel, token)
+                    self._consumed(channel, token, box.capacity)
                 if deadline > now:
                     box.tally.received += 1
                     return body
@@ -384,7 +390,7 @@ class Mailbox:
         while box.items:
             item = box.items.popleft()
             if item[2] is not None:
-                self._consumed(box.name, item[2])
+                self._consumed(box.name, item[2], box.capacity)
             if item[0] > now:
                 box.tally.received += 1
                 return item
@@ -418,7 +424,7 @@ class Mailbox:
 
     def _let_go(self, box: Box, item: Item) -> None:
         if item[2] is not None:
-            self._consumed(box.name, item[2])
+            self._consumed(box.name, item[2], box.capacity)
 
     def _join(self, group: str, box: Box, end: float) -> float | None:
         members = self._groups.get(group)

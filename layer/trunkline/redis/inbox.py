@@ -16,7 +16,7 @@ from trunkline.codec import CONTROL, DIRECT, Record, Unreadable
 from trunkline.errors import ConfigurationError
 from trunkline.redis.connections import Wire, pack_arguments
 from trunkline.redis.greeting import greet, mark_away
-from trunkline.redis.process import Process, Server, Token
+from trunkline.redis.process import Process, Server, new_token
 from trunkline.redis.replies import Arg, NotNow, ServerAway, Unfit
 
 BLOCK_MS = 20_000  # a blocked read is bounded, so that a half-open connection is noticed
@@ -134,7 +134,7 @@ class InboxReader:
                 inbox.last = entry
                 if entry in inbox.unread:
                     continue
-                token = Token(shard, entry, len(data))
+                token = new_token((shard, entry, len(data)))
                 if inbox.again and inbox.was_removed(entry):
                     inbox.acks.setdefault(self._channel_of(data), []).append(token)
                     continue
