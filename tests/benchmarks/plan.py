@@ -189,7 +189,7 @@ ROWS = (
         ("growing_sender", "growing_member"),
         messages=2,
         most_weight=5,
-        seconds=7.0,
+        seconds=12.0,
         tables=(
             _growth("until it is awaited", "send to 10,000 members, awaited", "ms", "awaited", 2),
             _growth("until the last delivery", "send to 10,000 members, delivered", "ms", "delivered", 2),
