@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
+from trunkline.codec import Shared
 from trunkline.ipc.keys import head_of
 from trunkline.stats import Counters
 
@@ -14,12 +15,12 @@ class Unread(NamedTuple):
     """A group message for one channel.
 
     :ivar deadline: when it expires, in the store's clock (ns).
-    :ivar body: the encoded message, shared by all members; each receiver decodes an object of its own.
+    :ivar body: the message, shared by all members; each receiver gets an object of its own.
     :ivar after_direct: whether the channel had unread direct messages when this one came.
     """
 
     deadline: int
-    body: bytes
+    body: Shared
     after_direct: bool  # the channel had direct messages when this one came
 
 
@@ -36,6 +37,9 @@ class FanOut:
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._boxes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._boxes))
 
     def __len__(self) -> int:
         return sum(len(box) for box in self._boxes.values())
@@ -85,12 +89,12 @@ class FanOut:
             return None
         return box[0].deadline if box[0].after_direct else 0
 
-    def take_at_once(self, channel: str, now: int) -> bytes | None:
+    def take_at_once(self, channel: str, now: int) -> Shared | None:
         """The next message of the channel that has not expired, where direct messages can't go before it."""
         box = self._boxes.get(channel)
         return None if box is None or box[0].after_direct else self.take(channel, now)
 
-    def take(self, channel: str, now: int) -> bytes | None:
+    def take(self, channel: str, now: int) -> Shared | None:
         """The next message of the channel that has not expired."""
         box = self._boxes.get(channel)
         if box is None:
@@ -106,7 +110,7 @@ class FanOut:
             self._close(channel)
         return body
 
-    def take_any(self, head: str, waited: Container[str], now: int) -> tuple[str, bytes] | None:
+    def take_any(self, head: str, waited: Container[str], now: int) -> tuple[str, Shared] | None:
         """The next message of any channel under ``head`` that is not in ``waited``; channels take turns."""
         ready = self._ready.get(head)
         if ready is None:

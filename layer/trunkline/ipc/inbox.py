@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from trunkline.codec import GROUP
+from trunkline.codec import GROUP, Shared
 from trunkline.ipc import groups, presence, queues
 from trunkline.ipc.environment import Environment
 from trunkline.ipc.fanout import FanOut, Unread
 from trunkline.ipc.keys import head_of, place_of
 from trunkline.ipc.waiting import Waiting
+from trunkline.mailbox import Waiter
 from trunkline.stats import Counters
 
 COLLECT_MESSAGES = 500  # taken out of the inbox in one transaction
@@ -103,8 +104,9 @@ class Inbox:
 
     def _give(self, item: presence.GroupItem, members: list[groups.Member], unread: dict[str, int], now: int) -> None:
         number, waiting, fanout = item.number, self._waiting, self._fanout
-        usual = Unread(item.deadline, item.body, False)
+        usual = Unread(item.deadline, Shared(item.body), False)
         running = asyncio._get_running_loop()
+        due: list[Waiter] = []
         for channel, end, begin in members:
             if end <= now or number < begin:
                 continue
@@ -113,5 +115,6 @@ class Inbox:
                 taken = fanout.put(channel, usual._replace(after_direct=True), now, self._capacity_of(channel) - direct)
             else:
                 taken = fanout.put_first(channel, usual) or fanout.put(channel, usual, now, self._capacity_of(channel))
-            if taken and not waiting.wake(channel, running):
+            if taken and not waiting.wake(channel, running, due):
                 waiting.wake(head_of(channel), running)
+        waiting.wake_in_slices(due)

@@ -251,6 +251,9 @@ class Participant(Receiving):
             shared = "!" not in name or place_of(name).owner is None
             if shared and self._write(queues.unread_of, place_of(name)):
                 self._waiting.wake(name)
+        for channel in self._fanout:  # the event loop of those that were woken may have ended before their turn
+            if not self._waiting.wake(channel):
+                self._waiting.wake(head_of(channel))
         for channel in self._fanout.drop_expired(now):
             if channel not in self._waiting and now - self._heard.get(channel, 0) > self._expiry:
                 self._write(groups.leave_all, channel, now)  # the Channels specification allows it: nobody listens

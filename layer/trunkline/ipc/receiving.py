@@ -16,6 +16,7 @@ from trunkline.ipc.ahead import Ahead
 from trunkline.ipc.fanout import FanOut
 from trunkline.ipc.keys import Place, head_of, head_place, place_of
 from trunkline.ipc.waiting import Bells, Waiting, wake_here
+from trunkline.mailbox import Body
 from trunkline.names import Address
 from trunkline.stats import Counters, LimitedLog, report_unreadable
 
@@ -50,7 +51,7 @@ class Receiving(ABC):
     def _collect(self) -> None:
         """Take the inbox' group messages and give them to the members in this process."""
 
-    async def receive(self, channel: str, address: Address | None) -> bytes:
+    async def receive(self, channel: str, address: Address | None) -> Body:
         """Wait for the next message of a channel given by its full name.
 
         :param address: the channel taken apart if it is this process' own, else ``None``.
@@ -60,7 +61,7 @@ class Receiving(ABC):
         while True:
             with self._lock:
                 try:
-                    body = None
+                    body: Body | None = None
                     bell = self._bell_of(loop)  # first: a loop that has listened to none may have missed a flush
                     if address is not None:
                         self._heard[channel] = now = now_ns()
@@ -83,7 +84,7 @@ class Receiving(ABC):
                 self._give_up(channel, place_of(channel), waiter)
                 raise
 
-    async def receive_any(self, head: str) -> tuple[str, bytes]:
+    async def receive_any(self, head: str) -> tuple[str, Body]:
         """Wait for a message of any own channel under ``head``; a waiting receiver of the full name goes first."""
         loop = asyncio.get_running_loop()
         place = head_place(self.owner, head)
@@ -108,16 +109,16 @@ class Receiving(ABC):
                 self._give_up(head, place, waiter)
                 raise
 
-    def _take(self, channel: str, place: Place, own: bool, bell: bytes) -> bytes | None:
+    def _take(self, channel: str, place: Place, own: bool, bell: bytes) -> Body | None:
         """Take a message, direct or out of a group; if there is none, ``bell`` is registered when this returns."""
         keep = own and self._ahead.keeps(channel)
         while True:
             now = now_ns()
             before = self._fanout.direct_before(channel) if own else None
             if before == 0:
-                body = self._fanout.take(channel, now)
-                if body is not None:
-                    return body
+                shared = self._fanout.take(channel, now)
+                if shared is not None:
+                    return shared
             popped, posted = self._write(self._pop, place, now, bell, self._bells_waiting(channel), before, keep)
             self._counters.of(channel).expired += popped.expired
             if keep and not popped.unread:
@@ -133,7 +134,7 @@ class Receiving(ABC):
             if body is not None:
                 return body
 
-    def _at_hand(self, channel: str, now: int) -> bytes | None:
+    def _at_hand(self, channel: str, now: int) -> Body | None:
         """The next message of an own channel, if it is known without the store."""
         while (item := self._ahead.take(channel)) is not None:
             deadline, data = item
@@ -154,7 +155,7 @@ class Receiving(ABC):
         posted = popped.body is None and place.owner is not None and presence.unposted(txn, self.owner)
         return popped, posted
 
-    def _take_any(self, head: str, place: Place, bell: bytes) -> tuple[str, bytes] | None:
+    def _take_any(self, head: str, place: Place, bell: bytes) -> tuple[str, Body] | None:
         now = now_ns()
         self._share(head)
         self._collect()

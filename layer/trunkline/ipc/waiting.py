@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from trunkline.ipc.directory import Home
 from trunkline.ipc.doorbell import Doorbell
 from trunkline.mailbox import Waiter, wake
+from trunkline.mailbox.waiting import Slices
 
 
 class Waiting:
@@ -16,6 +17,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self._waiters: dict[str, list[Waiter]] = {}
+        self._slices: Slices | None = None
 
     def __contains__(self, name: object) -> bool:
         return name in self._waiters
@@ -33,10 +35,13 @@ class Waiting:
         else:
             queue.append(waiter)
 
-    def wake(self, name: str, running: asyncio.AbstractEventLoop | None = None) -> bool:
+    def wake(
+        self, name: str, running: asyncio.AbstractEventLoop | None = None, due: list[Waiter] | None = None
+    ) -> bool:
         """Wake the first that waits for ``name``; returns whether there was one.
 
         :param running: the event loop that runs in this thread, where the caller knows it.
+        :param due: takes a receiver of that loop instead of its being woken, for ``wake_in_slices``.
         """
         queue = self._waiters.get(name)
         if queue is None:
@@ -46,13 +51,24 @@ class Waiting:
         while queue and not woken:
             waiter = queue.pop(0)
             if waiter.get_loop() is running and not waiter.done():  # as ``wake``, for what is usual
-                waiter.set_result(None)
+                if due is None:
+                    waiter.set_result(None)
+                else:
+                    due.append(waiter)
                 woken = True
             else:
                 woken = wake(waiter, running)
         if not queue:
             del self._waiters[name]
         return woken
+
+    def wake_in_slices(self, due: list[Waiter]) -> None:
+        """Wake receivers of the event loop that runs in this thread, some in each of its rounds."""
+        if due:
+            loop = due[0].get_loop()
+            if self._slices is None or self._slices.loop is not loop:
+                self._slices = Slices(loop)
+            self._slices.wake(due)
 
     def wake_all(self) -> None:
         """Wake the first that waits for each name; each goes on to wake the next if there is more."""

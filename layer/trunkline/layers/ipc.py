@@ -9,11 +9,13 @@ from typing import Any
 
 from trunkline import names
 from trunkline.base import ChannelLayer, logger, refuse_event_loop
+from trunkline.codec import Shared
 from trunkline.config import IPCOptions, ipc_options
 from trunkline.errors import ChannelFull
 from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.participant import Participant
 from trunkline.ipc.queues import Backlog
+from trunkline.mailbox import Body
 from trunkline.stats import LayerStatistics, Statistics, Tally, counted_name
 
 # Nanoseconds after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise.
@@ -96,10 +98,13 @@ class IPCChannelLayer(ChannelLayer):
         if now > self._turn_ends:
             await self._turn(now)
         while True:
+            body: Body
             if address is not None and not address.local:
                 _, body = await self._participant().receive_any(address.head)
             else:
                 body = await self._participant().receive(channel, address)
+                if isinstance(body, Shared) and body.flat is not None:
+                    return body.flat.copy()
             message = self._decoded(channel, body)
             if message is not None:
                 return message
