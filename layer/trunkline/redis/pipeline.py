@@ -17,23 +17,20 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 from trunkline.errors import ConfigurationError, LayerUnavailable
 from trunkline.redis import replicas
-from trunkline.redis.calls import ALONE, Acks, Call, Flight, Lane, Operation
+from trunkline.redis.calls import Acks, Call, Flight, Lane, Operation
 from trunkline.redis.connections import Wire, pack
 from trunkline.redis.greeting import PATIENCE, greet, greet_shards, load_scripts, mark_away, mark_back
-from trunkline.redis.process import Process, Server, Token, new_id
+from trunkline.redis.outgoing import Outgoing
+from trunkline.redis.process import Process, Server
 from trunkline.redis.replies import Arg, NotNow, ServerAway, UnknownScript
-from trunkline.redis.ring import VIRTUAL_SHARDS
-from trunkline.redis.scripts import script
 
 MOST_WAITING = 10_000  # operations that wait for one server before further ones are refused at once
-MOST_BYTES = 8 * 1024 * 1024  # bodies in one pipeline
-MOST_OPERATIONS = 2_000  # operations in one pipeline
 ENOUGH = 16  # operations that are sent without waiting for the turn's end, or for the replies to those before
 MOST_FLIGHTS = 4  # pipelines under way
 
@@ -42,31 +39,22 @@ def _closed() -> Exception:
     return LayerUnavailable("The layer was closed before the message could be sent.")
 
 
-class Pipe:
+class Pipe(Outgoing):
     """The sending connection of one event loop to one server.
 
-    Operations wait in ``_pending`` and travel in ``_flights``. What a flight brought back undone is left in ``_calls``:
-    a call that has a number there was sent and not answered, and goes out again under its number, before all that have
-    none yet. A task (``_task``) sees to these, when no flight is under way any more.
+    Pipelines under way are ``_flights``. What they brought back undone is a task's work (``_task``), when no flight is
+    under way any more.
     """
 
     def __init__(self, process: Process, server: Server, turn: Callable[[], None]) -> None:
-        self.process = process
-        self.server = server
+        super().__init__(process, server)
         self.wire = Wire(server.target)
-        self.sender = new_id()
         self._loop = asyncio.get_running_loop()
         self._turn = turn
-        self._replicas = process.options.wait_replicas
-        self._numbers = [0] * VIRTUAL_SHARDS
-        self._open: list[deque[int]] = [deque() for _ in range(VIRTUAL_SHARDS)]
         self._most_flights = 1 if server.target.guarded or self._replicas else MOST_FLIGHTS
-        self._pending: list[Operation] = []
-        self._calls: list[Call] = []
         self._flights: deque[Flight] = deque()
         self._landed: list[tuple[Flight, list[Any] | Exception]] = []
         self._due = False
-        self._asked = False
         self._lonely = True
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -134,8 +122,7 @@ class Pipe:
             self._calls += flight.calls
         self._landed = []
         self._flights.clear()
-        for numbers in self._open:
-            numbers.clear()
+        self._none_is_open()
 
     def _check(self, away: float) -> None:
         if away >= self.process.options.retry_time:
@@ -193,12 +180,7 @@ class Pipe:
             self._lonely = len(calls) <= 1 and (not calls or len(calls[0].operations) == 1)
             self._turn()
             flight = Flight(calls, acks, self.process.id)
-            for call in calls:
-                shard = call.lane.shard
-                self._numbers[shard] = call.number = self._numbers[shard] + 1
-                before = self._open[shard]
-                call.chain = b"%d:%d" % (before[0], before[-1]) if before else ALONE
-                before.append(call.number)
+            self._number_behind(calls)
             self._flights.append(flight)
             commands = self._commands(flight)
             try:
@@ -216,8 +198,7 @@ class Pipe:
             return  # closed meanwhile
         try:
             self._flights.popleft()
-            for call in flight.calls:
-                self._open[call.lane.shard].popleft()
+            self._came_back(flight)
             if flight.waits and isinstance(result, list) and replicas.enough(result[-1], self._replicas):
                 flight.waits, self.server.unconfirmed_since = False, None
                 del result[-1]
@@ -453,100 +434,3 @@ class Pipe:
             f"{self.server.label} has been away for more than {self.process.options.retry_time:g} s "
             f"({self.server.problem or refusal or 'no answer'}); the message was not confirmed."
         )
-
-    # -- what goes out
-
-    def _form_calls(self) -> None:
-        """Make calls of what waits. One that the server asked to wait takes later ones of its kind along, in order."""
-        if not self._pending:
-            return
-        calls = {call.lane: call for call in self._calls if not call.number}
-        size = count = 0
-        rest: list[Operation] = []
-        for index, operation in enumerate(self._pending):
-            if operation.future.cancelled():
-                continue
-            size += operation.size
-            if (size > MOST_BYTES and count) or count >= MOST_OPERATIONS:
-                rest += self._pending[index:]
-                break
-            call = calls.get(operation.lane)
-            if call is None:
-                call = calls[operation.lane] = Call(operation.lane)
-                self._calls.append(call)
-            elif len(call.operations) >= MOST_OPERATIONS:  # it waits; the server's Lua can't take any number
-                rest.append(operation)
-                continue
-            call.operations.append(operation)
-            count += 1
-        self._pending = rest
-
-    def _due_calls(self, now: float) -> list[Call]:
-        """What may go now, and passes nothing that it must not pass, while that waits or may be refused once more.
-
-        What is in doubt goes alone, in order on each virtual shard: after a higher number the server would refuse it.
-        """
-        doubtful = [call for call in self._calls if call.doubtful]
-        due: list[Call] = []
-        shut: set[object] = set()
-        for call in doubtful or self._calls:
-            place = call.lane.shard if doubtful else (call.lane.key, call.lane.head)
-            if place in shut:
-                continue
-            if call.not_before <= now:
-                due.append(call)
-            if call.not_before > now or not doubtful:
-                shut.add(place)
-        if not doubtful:
-            due.sort(key=lambda call: call.refusal != "")  # the others are chained behind what is refused once more
-        return due
-
-    def _number(self, calls: Iterable[Call]) -> list[Call]:
-        """In the order in which they go: first what was sent before, then what has no number yet and now gets one."""
-        sent = [call for call in calls if call.number]
-        for call in calls:
-            if not call.number:
-                shard = call.lane.shard
-                self._numbers[shard] = call.number = self._numbers[shard] + 1
-                sent.append(call)
-        chains: dict[int, tuple[int, int]] = {}  # of each virtual shard: the lowest number, and the one before
-        for call in sent:
-            shard = call.lane.shard
-            floor, before = chains.get(shard, (call.number, 0))
-            call.chain = b"%d:%d" % (floor, before) if before else ALONE
-            chains[shard] = floor, call.number
-        return sent
-
-    def _commands(self, flight: Flight) -> list[list[Arg]]:
-        commands: list[list[Arg]] = []
-        for call in flight.calls:
-            lane = call.lane
-            command = [*lane.prefix, self.process.epochs[lane.shard], self.sender, call.number, call.chain]
-            command += lane.head
-            for operation in call.operations:
-                command += operation.own
-            commands.append(command)
-        commands = flight.ordered(commands, [self._ack_command(*each) for each in flight.acks])
-        if self._replicas and any(call.lane.replicated for call in flight.calls):
-            flight.waits = True
-            commands.append(replicas.first(self.process.options))
-        return commands
-
-    def _take_acks(self) -> Acks:
-        self._asked = False
-        shards = self.process.ring.owned[self.server.position]
-        return [(shard, acks) for shard in shards if (acks := self.process.take_acks(shard))]
-
-    def _ack_command(self, shard: int, acks: dict[str, list[Token]]) -> list[Arg]:
-        args: list[Arg] = [self.process.id]
-        for channel, tokens in acks.items():
-            args += [channel, sum(token.size for token in tokens), len(tokens)]
-            args += [token.entry for token in tokens]
-        keys = self.process.keys
-        return [b"EVALSHA", script("ack").sha, 2, keys.key(shard, "in", self.process.id), keys.canary(shard), *args]
-
-    def _queue_again(self, acks: Acks) -> None:
-        with self.process.lock:
-            for shard, tokens in acks:
-                for channel, some in tokens.items():
-                    self.process.inboxes[shard].acks.setdefault(channel, [])[:0] = some
