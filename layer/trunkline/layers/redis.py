@@ -15,7 +15,7 @@ from trunkline.codec import Shared
 from trunkline.config import RedisOptions, redis_options
 from trunkline.errors import ChannelFull
 from trunkline.layers.deliveries import ReliableReceiving
-from trunkline.mailbox import NEXT_TURN, Body
+from trunkline.mailbox import Body, NextTurn
 from trunkline.redis.engine import Engine
 from trunkline.redis.flush import flush
 from trunkline.redis.process import Process
@@ -140,7 +140,7 @@ class RedisChannelLayer(ReliableReceiving):
                 waited = False
             elif got is not None:
                 try:
-                    if got is not NEXT_TURN and not runtime.reads_in(asyncio.get_running_loop()):
+                    if not isinstance(got, NextTurn) and not runtime.reads_in(got.get_loop()):
                         runtime.attend(runtime.own_engine())
                     await got
                 except BaseException:
