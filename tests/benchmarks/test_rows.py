@@ -19,6 +19,7 @@ LAYERS = {target.name: target for target in TARGETS}
 # The rows differ and the layers don't, as both are driven by the same code; the bare loops have code of their own.
 OTHERS = {"queue": ("core", "redis-py", "hiredis"), "latency": ("hiredis",), "answers": ("hiredis",)}
 OTHERS |= {"groups": ("pubsub", "hiredis"), "members": ("ipc",)}
+OTHERS |= {"distinct": ("redis-py", "hiredis")}
 CASES = [(row, LAYERS[name]) for row in ROWS for name in ("redis", *OTHERS.get(row.name, ()))]
 
 

@@ -1,7 +1,8 @@
 """Plain loops that send the Redis layer's own commands and do nothing else: what a layer on top can't beat.
 
-No retries, no capacity of members, no expiry on receive, no tasks of receivers, no cancellation. The messages are
-packed and unpacked as the layer does, and what is promised of a server's side is kept: it runs the same scripts.
+No retries, no memberships, no capacity of members, no expiry on receive, no tasks of receivers, no cancellation. The
+messages are packed and unpacked as the layer does, and what is promised of a server's side is kept: it runs the same
+scripts.
 """
 
 from benchmarks.bare.lines import HiredisLine, Line, RedisPyLine

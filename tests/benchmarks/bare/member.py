@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from benchmarks.bare.lines import Command, Line
 from benchmarks.targets import CAPACITY
 from trunkline.codec import DIRECT, GROUP, decode, encode, pack_record, unpack_record
+from trunkline.redis.calls import ALONE
+from trunkline.redis.groups import REFRESH
 from trunkline.redis.inbox import BLOCK_MS, MOST_ENTRIES
 from trunkline.redis.keys import Keys
 from trunkline.redis.process import INBOX_BYTES, new_id
@@ -19,11 +21,11 @@ from trunkline.redis.ring import VIRTUAL_SHARDS, Ring
 from trunkline.redis.scripts import script
 
 EXPIRY_MS = 60_000
-GROUP_EXPIRY_MS = 86_400_000
+ENTRY_LIFE_MS = int(86_400 * (1 + REFRESH) * 1000)  # of a process in a group; memberships last a day
 INBOX_LIFE_MS = 120_000
 INBOX_MOST = 2 * CAPACITY
 BEAT_S = 1.0
-SCRIPTS = ("ack", "beat", "direct", "group", "join", "push", "take")
+SCRIPTS = ("ack", "beat", "direct", "enter", "exit", "group", "push", "take")
 
 Message = dict[str, Any]
 
@@ -106,28 +108,37 @@ class Member:
         shard = self._ring.queue_shard(queue, 0)
         return (*self._numbered("push", shard, "q", queue), queue, EXPIRY_MS, CAPACITY, "end", *records)
 
-    def join(self, group: str) -> Command:
+    def enter(self, groups: Iterable[str]) -> list[Command]:
+        """The calls that put this process into groups, one for each virtual shard."""
+        return self._tell("enter", groups, self._id, ENTRY_LIFE_MS)
+
+    def exit(self, groups: Iterable[str]) -> list[Command]:
+        """The calls that take this process out of groups, one for each virtual shard."""
+        return self._tell("exit", groups, self._id)
+
+    def _tell(self, name: str, groups: Iterable[str], *head: str | int) -> list[Command]:
+        calls: dict[int, list[str]] = defaultdict(list)
+        for group in groups:
+            calls[self._ring.shard(group)].append(group)
+        return [(*self._numbered(name, shard, "of", self._id), *head, *own) for shard, own in calls.items()]
+
+    def group(self, group: str, message: Message) -> Command:
+        """The call that sends to a group."""
+        record = pack_record(GROUP, group, encode(message))
         shard = self._ring.shard(group)
-        return (*self._numbered("join", shard, "g", group), f"p:{self._id}", GROUP_EXPIRY_MS, self._id, "", "")
+        return (*self._numbered("group", shard, "g", group), EXPIRY_MS, INBOX_MOST, INBOX_BYTES, record)
 
     async def group_send(self, group: str, message: Message, *also: Command) -> None:
         """Send to a group, together with ``also``; after a restart the server asks to wait."""
-        record = pack_record(GROUP, group, encode(message))
-        shard = self._ring.shard(group)
-        while True:
-            call = (*self._numbered("group", shard, "g", group), EXPIRY_MS, INBOX_MOST, INBOX_BYTES, record)
-            reply = (await self.out.call(*also, call))[-1]
-            if reply[0] == b"OK":
-                return
-            assert reply[0] == b"WAIT", reply
+        while pause := _pause_s((await self.out.call(*also, self.group(group, message)))[-1]):
             also = ()
-            await asyncio.sleep(int(reply[1]) / 1000)
+            await asyncio.sleep(pause)
 
     # -- receiving
 
-    async def read(self, *before: Command) -> list[Got]:
+    async def read(self, *before: Command, block_ms: int = BLOCK_MS) -> list[Got]:
         """Block until something is in the inboxes, behind the commands ``before`` on the same connection."""
-        command = ("XREAD", "COUNT", MOST_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", *self._inboxes, *self._last)
+        command = ("XREAD", "COUNT", MOST_ENTRIES, "BLOCK", block_ms, "STREAMS", *self._inboxes, *self._last)
         reply = (await self._blocked.call(*before, command))[-1]
         got = []
         for key, stream in reply or ():
@@ -173,4 +184,12 @@ class Member:
 
     def _numbered(self, name: str, shard: int, kind: str, of: str) -> tuple[Any, ...]:
         self._numbers[shard] += 1
-        return (*self._script(name, shard, kind, of), self._epochs[shard], self._sender, self._numbers[shard], 1)
+        return (*self._script(name, shard, kind, of), self._epochs[shard], self._sender, self._numbers[shard], ALONE)
+
+
+def _pause_s(reply: Sequence[Any]) -> float:
+    """How long the server asks to wait before a group send, which it refused; zero where it was done."""
+    if reply[0] == b"OK":
+        return 0.0
+    assert reply[0] == b"WAIT", reply
+    return int(reply[1]) / 1000

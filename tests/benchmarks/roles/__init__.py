@@ -14,6 +14,8 @@ from benchmarks.roles.bare import (
     bare_asker_one,
     bare_group_member,
     bare_group_sender,
+    bare_joiner_distinct,
+    bare_prover_distinct,
     bare_queue_receiver,
     bare_queue_sender,
 )
@@ -51,5 +53,7 @@ ROLES: dict[str, Role] = {
         bare_answerer_one,
         bare_group_sender,
         bare_group_member,
+        bare_joiner_distinct,
+        bare_prover_distinct,
     )
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from benchmarks.bare import Member
 from benchmarks.bare.lines import Command
@@ -14,17 +15,27 @@ from benchmarks.bare.member import Got
 from benchmarks.link import Link
 from benchmarks.load import MEMBERS, QUEUE_RECEIVERS, SENDS_IN_FLIGHT, Load, message
 from benchmarks.roles.common import GROUP, WARM, Result
+from benchmarks.roles.joins import LEFT_TOLD, WARM_GROUP, distinct, planned
 from benchmarks.roles.queue import QUEUE
-from benchmarks.tally import Tally
+from benchmarks.tally import AFTERMATH_S, Tally
+
+T = TypeVar("T")
+
+AFTERMATH_MS = int(AFTERMATH_S * 1000)
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(items)
+    while batch := list(islice(left, SENDS_IN_FLIGHT)):
+        yield batch
 
 
 async def bare_queue_sender(member: Member, link: Link, load: Load) -> Result:
     await member.start()
     await member.out.call(member.push(QUEUE, [message(WARM)]))
     await link.hear()
-    numbers = iter(range(load.messages))
     first = time.monotonic()
-    while batch := list(islice(numbers, SENDS_IN_FLIGHT)):
+    for batch in _batches(range(load.messages)):
         ((_, letters),) = await member.out.call(member.push(QUEUE, map(message, batch)))
         assert letters == b"k" * len(batch), letters
     await link.hear()
@@ -114,7 +125,7 @@ async def bare_answerer_one(member: Member, link: Link, load: Load) -> Result:
 
 async def bare_group_sender(member: Member, link: Link, load: Load) -> Result:
     await member.start()
-    await member.out.call(member.join(GROUP))
+    await member.out.call(*member.enter([GROUP]))
     await link.hear()
     members = load.of(MEMBERS)
     tally = Tally(members, load.messages)
@@ -133,7 +144,7 @@ async def bare_group_sender(member: Member, link: Link, load: Load) -> Result:
 
 async def bare_group_member(member: Member, link: Link, load: Load) -> Result:
     await member.start()
-    await member.out.call(member.join(GROUP))
+    await member.out.call(*member.enter([GROUP]))
     await link.say("joined")
     members = load.of(MEMBERS)
     tally = Tally(members, load.messages)
@@ -153,3 +164,63 @@ def _hand_out(member: Member, got: Sequence[Got], tally: Tally, members: int) ->
         for place in range(members):
             tally.note(place, one.message()["n"])
     return member.acks(got)
+
+
+async def bare_joiner_distinct(member: Member, link: Link, load: Load) -> Result:
+    """Join and leave with 64 groups in one step; after the last join each hears one message."""
+    await member.start()
+    await member.out.call(*member.enter([WARM_GROUP]))
+    await link.say("joined")
+    acks = member.acks(await member.read())
+    await link.say("warm")
+    count, cycles = planned(load)
+    places = {distinct(place): place for place in range(count)}
+    tally = Tally(count, 1)
+
+    def note(got: Sequence[Got]) -> list[Command]:
+        for one in got:
+            tally.note(places[one.name], one.message()["n"])
+        return member.acks(got)
+
+    joining = leaving = 0.0
+    for cycle in range(cycles):
+        joining += await _tell(member, member.enter, places)
+        if cycle == cycles - 1:
+            await link.say("joined")
+            while tally.distinct < tally.expected:
+                await member.beat()
+                acks = note(await member.read(*acks))
+        leaving += await _tell(member, member.exit, places)
+    await link.say("left")
+    await link.hear()
+    note(await member.read(*acks, block_ms=AFTERMATH_MS))  # who has left must hear nothing
+    values = {"joins": cycles * count / joining, "leaves": cycles * count / leaving}
+    return {"sent": count, "values": values, **tally.result()}
+
+
+async def _tell(member: Member, calls: Callable[[list[str]], list[Command]], groups: Collection[str]) -> float:
+    """Join or leave all groups; returns the seconds that it took."""
+    begun = time.perf_counter()
+    for batch in _batches(groups):
+        await member.beat()
+        _expect_ok(await member.out.call(*calls(batch)))
+    return time.perf_counter() - begun
+
+
+def _expect_ok(replies: Sequence[Sequence[bytes]]) -> None:
+    assert all(reply[0] == b"OK" for reply in replies), replies
+
+
+async def bare_prover_distinct(member: Member, link: Link, load: Load) -> Result:
+    """Send one message to each group when all have joined, and again when all have left."""
+    await member.start()
+    await link.hear()
+    await member.group_send(WARM_GROUP, message(WARM))
+    await link.hear()
+    groups = [distinct(place) for place in range(planned(load)[0])]
+    for told in (groups, groups[:LEFT_TOLD]):
+        await link.hear()
+        for batch in _batches(told):
+            _expect_ok(await member.out.call(*(member.group(name, message(0)) for name in batch)))
+    await link.say("told")
+    return {}

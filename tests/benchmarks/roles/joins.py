@@ -19,10 +19,15 @@ LEFT_TOLD = 300  # of the groups that were left, so many get one more message, f
 Place = Callable[[int], str]  # the group of the n-th channel
 
 
+def planned(load: Load) -> tuple[int, int]:
+    """How many channels join and leave, and how often."""
+    count = min(load.of(JOINED), load.messages)
+    return count, load.messages // count
+
+
 async def _joiner(layer: Any, link: Link, load: Load, group: Place) -> Result:
     """Join and leave with all channels, as often as the load says; after the last join all hear one message."""
-    count = min(load.of(JOINED), load.messages)
-    cycles = load.messages // count
+    count, cycles = planned(load)
     channels = [await layer.new_channel() for _ in range(count)]
     await _warm(layer, link)
     tally = Tally(count, 1)
@@ -51,7 +56,7 @@ async def _joiner(layer: Any, link: Link, load: Load, group: Place) -> Result:
 async def _prover(layer: Any, link: Link, load: Load, group: Place) -> Result:
     """Send one message to each group when all have joined, and again when all have left."""
     await repeat_until(link.hear(), lambda: layer.group_send(WARM_GROUP, message(WARM)))
-    groups = list(dict.fromkeys(group(place) for place in range(min(load.of(JOINED), load.messages))))
+    groups = list(dict.fromkeys(map(group, range(planned(load)[0]))))
     for told in (groups, groups[:LEFT_TOLD]):
         await link.hear()
         await in_flight(partial(layer.group_send, name, message(0)) for name in told)
@@ -71,7 +76,7 @@ def _one(_place: int) -> str:
     return GROUP
 
 
-def _distinct(place: int) -> str:
+def distinct(place: int) -> str:
     return f"{GROUP}-{place}"
 
 
@@ -84,8 +89,8 @@ async def prover_one_group(layer: Any, link: Link, load: Load) -> Result:
 
 
 async def joiner_distinct(layer: Any, link: Link, load: Load) -> Result:
-    return await _joiner(layer, link, load, _distinct)
+    return await _joiner(layer, link, load, distinct)
 
 
 async def prover_distinct(layer: Any, link: Link, load: Load) -> Result:
-    return await _prover(layer, link, load, _distinct)
+    return await _prover(layer, link, load, distinct)
