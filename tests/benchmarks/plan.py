@@ -27,7 +27,7 @@ class Table:
 
     :ivar short: its title in the chart; empty where it isn't shown there.
     :ivar better: whether more or less of ``unit`` is better.
-    :ivar ways: all of them are compared with the references' first way.
+    :ivar ways: all of them are compared with the first way that the other layer has.
     :ivar columns: headings where a way has several values; ratios are those of the last.
     """
 
@@ -174,7 +174,7 @@ ROWS = (
         ("thread_sender", "thread_member"),
         messages=150,
         most_weight=10,
-        seconds=1.8,
+        seconds=1.6,
         tables=(
             Table(
                 "Group sends from a plain thread, one after the other (ratios: to the reference's async_to_sync)",
@@ -184,6 +184,7 @@ ROWS = (
                 (Way(("async_to_sync",), "async_to_sync"), Way(("own",), "group_send_sync")),
             ),
         ),
+        bare=True,
     ),
     Row(
         "members",

@@ -22,7 +22,7 @@ def tables(rows: Sequence[Row], targets: Sequence[Target], results: Results) -> 
 
 
 def _table(row: Row, table: Table, targets: Sequence[Target], results: Results, counts: bool) -> Iterator[str]:
-    titles = {(target, way): f"{target.title} {way.label}".strip() for target in targets for way in table.ways}
+    titles = {(target, way): _title(target, way) for target in targets for way in table.ways}
     width = max(map(len, titles.values()))
     against = [*REFERENCES, *(target.name for target in targets if target.bare)]
     headings = [*(table.columns or ("median", "lowest", "highest")), *(("sent", "received") if counts else ())]
@@ -40,6 +40,11 @@ def _table(row: Row, table: Table, targets: Sequence[Target], results: Results, 
                 cells += [f"{sum(run.sent for run in runs):,}", f"{sum(run.received for run in runs):,}"] * counts
                 cells += [ratio(row, table, way, target, other, results) for other in against]
                 yield f"  {titles[target, way]:<{width}}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
+
+
+def _title(target: Target, way: Way) -> str:
+    """What a line is called; a bare loop has one way, and none of a layer's methods."""
+    return target.title if target.bare else f"{target.title} {way.label}".strip()
 
 
 def _figures(table: Table, way: Way, runs: Sequence[Measurement]) -> list[str]:
@@ -73,11 +78,17 @@ def ratio(row: Row, table: Table, way: Way, target: Target, other: str, results:
 
 def speedup(row: Row, table: Table, way: Way, target: str, other: str, results: Results) -> float | None:
     """Median of the ratios of the rounds in which both were measured, in the last column, to the other's first way."""
-    ours, theirs = way.keys[-1], table.ways[0].keys[-1]
-    pairs = zip(results[row.name, target], results.get((row.name, other), []), strict=False)
+    others = results.get((row.name, other), [])
+    ours, theirs = way.keys[-1], _first_key(table, others)
     factors = [
         table.speedup(mine.values[ours], its.values[theirs])
-        for mine, its in pairs
+        for mine, its in zip(results[row.name, target], others, strict=False)
         if mine.values.get(ours, 0) > 0 and its.values.get(theirs, 0) > 0
     ]
     return statistics.median(factors) if factors else None
+
+
+def _first_key(table: Table, runs: Sequence[Measurement]) -> str:
+    """The last column of the first way that was measured; empty where none was."""
+    keys = (way.keys[-1] for way in table.ways)
+    return next((key for key in keys if any(key in run.values for run in runs)), "")

@@ -50,10 +50,15 @@ def _groups(command: bytes) -> Calls:
 
 
 @pytest.mark.redis
-def test_a_bare_loop_tells_of_groups_as_the_layer_does(start_redis: Callable[..., RedisServer]) -> None:
+@pytest.mark.parametrize(
+    ("row", "scripts"), [("distinct", ("enter", "exit", "group")), ("threads", ("enter", "group"))]
+)
+def test_a_bare_loop_tells_of_groups_as_the_layer_does(
+    row: str, scripts: tuple[str, ...], start_redis: Callable[..., RedisServer]
+) -> None:
     async def both() -> list[Calls]:
-        return await asyncio.gather(*(told("distinct", name, start_redis()) for name in ("hiredis", "redis")))
+        return await asyncio.gather(*(told(row, name, start_redis()) for name in ("hiredis", "redis")))
 
     bare, layer = asyncio.run(both())
-    assert {call[0].decode() for call in bare} == {"enter", "exit", "group"}
+    assert {call[0].decode() for call in bare} == set(scripts)
     assert bare == layer

@@ -23,7 +23,9 @@ def results(row: Row, **values: dict[str, float]) -> dict[tuple[str, str], list[
     return {(row.name, LAYER[name.replace("_", "-")].name): [Measurement(3, 3, of, "")] for name, of in values.items()}
 
 
-THREADS = results(ROW["threads"], redis={"async_to_sync": 60.0, "own": 300.0}, core={"async_to_sync": 20.0})
+THREADS = results(
+    ROW["threads"], redis={"async_to_sync": 60.0, "own": 300.0}, core={"async_to_sync": 20.0}, hiredis={"own": 400.0}
+)
 QUEUE = results(ROW["queue"], redis={"rate": 50.0}, core={"rate": 5.0}, hiredis={"rate": 100.0})
 
 
@@ -46,6 +48,23 @@ def test_a_table_has_a_line_for_each_way_that_a_layer_has() -> None:
     shown = "\n".join(tables([ROW["threads"]], MEASURED[:2], THREADS))
     assert "trunkline.RedisChannelLayer group_send_sync" in shown
     assert "core.RedisChannelLayer group_send_sync" not in shown
+
+
+def test_both_ways_are_compared_with_the_one_way_that_a_bare_loop_has() -> None:
+    ratios = record.as_data({}, [ROW["threads"]], MEASURED, THREADS)["ratios"]
+    assert {(one["layer"], one["value"], one["than"]): one["ratio"] for one in ratios} == {
+        ("redis", "async_to_sync", "core"): 3.0,
+        ("redis", "async_to_sync", "hiredis"): 0.15,
+        ("redis", "own", "core"): 15.0,
+        ("redis", "own", "hiredis"): 0.75,
+        ("hiredis", "own", "core"): 20.0,
+    }
+
+
+def test_a_bare_loop_is_called_by_its_name_alone() -> None:
+    shown = list(tables([ROW["threads"]], MEASURED, THREADS))
+    (line,) = (line for line in shown if "bare loop over hiredis" in line)
+    assert line.split()[:5] == ["bare", "loop", "over", "hiredis", "400"]
 
 
 def test_ours_is_compared_with_bare_loops_and_these_with_the_references() -> None:

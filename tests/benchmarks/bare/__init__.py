@@ -12,7 +12,7 @@ __all__ = ["HiredisLine", "Line", "Member", "RedisPyLine", "over_hiredis", "over
 
 
 def over_redis_py(url: str) -> Member:
-    """Over redis-py's own asyncio client."""
+    """Over redis-py's own asyncio client; a thread without an event loop sends over its blocking one."""
     return Member(RedisPyLine(url), RedisPyLine(url))
 
 

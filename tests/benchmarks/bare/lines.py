@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import hiredis
-from redis.asyncio import Redis
+import redis
+import redis.asyncio
 
 Command = tuple[bytes | str | int, ...]
 
@@ -21,15 +23,23 @@ class Line(Protocol):
     async def call(self, *commands: Command) -> Sequence[Any]:
         """Send the commands at once, and return their replies."""
 
+    def ask(self, command: Command) -> Any:
+        """The reply to one command, for a thread without an event loop."""
+
     async def close(self) -> None: ...
 
 
 class RedisPyLine:
-    """redis-py's asyncio client, as its documentation has it."""
+    """redis-py's asyncio client, as documented, and its blocking one for a thread without an event loop."""
 
     def __init__(self, url: str) -> None:
         # A socket timeout would end blocked reads; hiredis parses, as redis-py uses it where it is installed.
-        self._client = Redis.from_url(url, single_connection_client=True, protocol=2, socket_timeout=None)
+        self._options = {"url": url, "single_connection_client": True, "protocol": 2, "socket_timeout": None}
+        self._client = redis.asyncio.Redis.from_url(**self._options)
+
+    @cached_property
+    def _blocking(self) -> redis.Redis:
+        return redis.Redis.from_url(**self._options)
 
     async def call(self, *commands: Command) -> Sequence[Any]:
         if len(commands) == 1:
@@ -39,8 +49,13 @@ class RedisPyLine:
             pipeline.execute_command(*command)
         return await pipeline.execute()
 
+    def ask(self, command: Command) -> Any:
+        return self._blocking.execute_command(*command)
+
     async def close(self) -> None:
         await self._client.aclose()
+        if "_blocking" in vars(self):
+            self._blocking.close()
 
 
 class HiredisLine:
@@ -53,6 +68,12 @@ class HiredisLine:
         self._reader = hiredis.Reader()
 
     async def call(self, *commands: Command) -> Sequence[Any]:
+        return self._ask(commands)
+
+    def ask(self, command: Command) -> Any:
+        return self._ask([command])[0]
+
+    def _ask(self, commands: Sequence[Command]) -> list[Any]:
         self._socket.sendall(b"".join(map(hiredis.pack_command, commands)))
         replies: list[Any] = []
         while len(replies) < len(commands):

@@ -134,6 +134,11 @@ class Member:
             also = ()
             await asyncio.sleep(pause)
 
+    def group_send_sync(self, group: str, message: Message) -> None:
+        """The same in a thread without an event loop."""
+        while pause := _pause_s(self.out.ask(self.group(group, message))):
+            time.sleep(pause)
+
     # -- receiving
 
     async def read(self, *before: Command, block_ms: int = BLOCK_MS) -> list[Got]:

@@ -18,6 +18,8 @@ from benchmarks.roles.bare import (
     bare_prover_distinct,
     bare_queue_receiver,
     bare_queue_sender,
+    bare_thread_member,
+    bare_thread_sender,
 )
 from benchmarks.roles.common import Role
 from benchmarks.roles.groups import group_member, group_sender
@@ -55,5 +57,7 @@ ROLES: dict[str, Role] = {
         bare_group_member,
         bare_joiner_distinct,
         bare_prover_distinct,
+        bare_thread_sender,
+        bare_thread_member,
     )
 }

@@ -17,10 +17,13 @@ from benchmarks.load import MEMBERS, QUEUE_RECEIVERS, SENDS_IN_FLIGHT, Load, mes
 from benchmarks.roles.common import GROUP, WARM, Result
 from benchmarks.roles.joins import LEFT_TOLD, WARM_GROUP, distinct, planned
 from benchmarks.roles.queue import QUEUE
+from benchmarks.roles.threads import sends_a_second
 from benchmarks.tally import AFTERMATH_S, Tally
+from trunkline.redis.inbox import BLOCK_MS
 
 T = TypeVar("T")
 
+ACK_S = 0.02  # how long the layer gathers acknowledgements of group messages
 AFTERMATH_MS = int(AFTERMATH_S * 1000)
 
 
@@ -224,3 +227,36 @@ async def bare_prover_distinct(member: Member, link: Link, load: Load) -> Result
             _expect_ok(await member.out.call(*(member.group(name, message(0)) for name in batch)))
     await link.say("told")
     return {}
+
+
+async def bare_thread_sender(member: Member, link: Link, load: Load) -> Result:
+    await member.start()
+    return {"sent": load.messages, "values": {"own": await sends_a_second(member.group_send_sync, link, load)}}
+
+
+async def bare_thread_member(member: Member, link: Link, load: Load) -> Result:
+    """One member, which acknowledges as rarely as the layer does."""
+    await member.start()
+    await member.out.call(*member.enter([GROUP]))
+    tally = Tally(1, load.messages)
+    acks = _hand_out(member, await member.read(), tally, 1)
+    await link.say("warm")
+    unacknowledged: list[Got] = []
+    ack_at = 0.0
+    while tally.distinct < tally.expected:
+        await member.beat()
+        unacknowledged += await _hear(member, acks, tally)
+        acks = []
+        if (now := time.monotonic()) >= ack_at:
+            acks, unacknowledged, ack_at = member.acks(unacknowledged), [], now + ACK_S
+    await _hear(member, acks, tally, AFTERMATH_MS)
+    await link.say("done")
+    return tally.result()
+
+
+async def _hear(member: Member, acks: Sequence[Command], tally: Tally, block_ms: int = BLOCK_MS) -> list[Got]:
+    """Count what a single member gets."""
+    got = await member.read(*acks, block_ms=block_ms)
+    for one in got:
+        tally.note(0, one.message()["n"])
+    return got

@@ -28,17 +28,19 @@ def _ways(layer: Any) -> dict[str, Send]:
 
 
 async def thread_sender(layer: Any, link: Link, load: Load) -> Result:
-    """The loop of this thread serves the link alone; another thread, without a loop, sends."""
-    loop = asyncio.get_running_loop()
-    values = {}
-    for way, send in _ways(layer).items():
-        warm = threading.Event()
-        sending = loop.run_in_executor(None, _send_all, send, load.messages, warm)
-        await unless_failed([sending], link.hear())
-        warm.set()
-        values[way] = load.messages / await sending
-        await link.hear()
+    values = {way: await sends_a_second(send, link, load) for way, send in _ways(layer).items()}
     return {"sent": load.messages * len(values), "values": values}
+
+
+async def sends_a_second(send: Send, link: Link, load: Load) -> float:
+    """The loop of this thread serves the link alone; another thread, without a loop, sends."""
+    warm = threading.Event()
+    sending = asyncio.get_running_loop().run_in_executor(None, _send_all, send, load.messages, warm)
+    await unless_failed([sending], link.hear())
+    warm.set()
+    seconds = await sending
+    await link.hear()
+    return load.messages / seconds
 
 
 def _send_all(send: Send, messages: int, warm: threading.Event) -> float:
