@@ -196,7 +196,13 @@ class RedisChannelLayer(ReliableReceiving):
                 await runtime.groups.add_foreign(engine, group, channel, address)
 
         engine = runtime.engine()
-        await (add(engine) if engine is not None else runtime.run(add))
+        if engine is None:
+            await runtime.run(add)
+        elif own:
+            runtime.attend(engine)
+            await runtime.groups.add_own(engine, group, channel)
+        else:
+            await add(engine)
 
     async def group_discard(self, group: str, channel: str) -> None:
         runtime = self._runtime

@@ -94,7 +94,7 @@ class Groups:
         mailbox, end = self.process.mailbox, time.monotonic() + self._expiry
         before = mailbox.join(group, channel, end)
         try:
-            await self.settle(engine, group)
+            await self._settle(engine, group)
         except BaseException:
             mailbox.take_back(group, channel, end, before)
             self._doubt(group)
