@@ -169,3 +169,13 @@ async def echo(link: Link, config: dict[str, Any], channel: str) -> None:
         message = await layer.receive(channel)
         if "reply" in message:
             await layer.send(message["reply"], message)
+
+
+async def join_and_leave_for(link: Link, config: dict[str, Any], group: str, channel: str, count: int) -> None:
+    """Again and again: make somebody's channel a member, send, take it out, send what it must not hear."""
+    layer = IPCChannelLayer(**config)
+    for number in range(count):
+        await layer.group_add(group, channel)
+        await layer.group_send(group, {"number": number})
+        await layer.group_discard(group, channel)
+        await layer.group_send(group, {"number": -1})

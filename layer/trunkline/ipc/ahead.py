@@ -7,7 +7,7 @@ stays empty until the doorbell is rung for it; and what it takes out ahead of a 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from trunkline.ipc.keys import head_of
 
@@ -26,6 +26,10 @@ class Ahead:
     def quiet(self, channel: str, bell: bytes) -> bool:
         """Whether nothing has come to ``channel`` that ``bell`` will not be rung for."""
         return self._quiet.get(channel) == bell and channel not in self._taken
+
+    def surely_empty(self, channel: str, rung: Container[bytes]) -> bool:
+        """Whether nothing of ``channel`` lies in the store, after the doorbells ``rung`` were listened to."""
+        return self._quiet.get(channel) in rung
 
     def keeps(self, channel: str) -> bool:
         """Whether a doorbell may be left at the channel, and messages taken ahead.

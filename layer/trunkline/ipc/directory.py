@@ -13,7 +13,7 @@ from urllib.parse import quote
 from trunkline.config import IPCOptions
 from trunkline.errors import ConfigurationError, LayerUnavailable
 
-SCHEMA = 1  # of keys and values in the store; another number is another directory, so that versions live side by side
+SCHEMA = 2  # of keys and values in the store; another number is another directory, so that versions live side by side
 SHARED_MEMORY = Path("/dev/shm")
 _LONGEST_NAME = 200  # characters of a quoted prefix; file systems stop at 255
 

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import secrets
+import select
 from pathlib import Path
 
 from trunkline.ipc.directory import Home
@@ -52,6 +53,8 @@ class Doorbell:
             size = fcntl.fcntl(self.descriptor, _F_GETPIPE_SZ)
         except OSError:
             size = 4096  # the least that any system gives
+        self._poll = select.poll()
+        self._poll.register(self.descriptor, select.POLLIN)
         self._nearly_full = int(size * _WASTED_AT_MOST)
 
     def __repr__(self) -> str:
@@ -60,6 +63,10 @@ class Doorbell:
     def __del__(self) -> None:
         if getattr(self, "descriptor", -1) >= 0:
             self.close()
+
+    def rung(self) -> bool:
+        """Whether there is something to listen to."""
+        return bool(self._poll.poll(0))
 
     def listen(self) -> tuple[set[bytes], bool]:
         """Return the names that were rung for, and whether there may have been more than the pipe could hold."""

@@ -1,39 +1,22 @@
-"""Groups: memberships lie in the store, so that any process may change any of them at once, and each process reads
-its own when it fans a message out. Operations inside a write transaction."""
+"""Groups as the store has them: the processes with members, and the members that no process owns.
+
+Which of its channels are members a process keeps to itself (``trunkline.ipc.memberships``). Operations inside a write
+transaction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from trunkline.codec import DIRECT, GROUP
 from trunkline.ipc import presence, queues
-from trunkline.ipc.keys import (
-    AFTER_ANY_NAME,
-    MEMBER,
-    NOBODY,
-    OWNER_BYTES,
-    group_key,
-    joined_key,
-    member_key,
-    pack_number,
-    place_of,
-)
+from trunkline.ipc.keys import NOBODY, NUMBER, OWNER_BYTES, group_key, joined_key, pack_number, place_of
 from trunkline.ipc.queues import Ring, Txn
 
+REFRESHED = 10  # one part in so many of its life: how old an entry of a process may get before a join renews it
+
 Wrap = Callable[[int, str, bytes], bytes]  # see trunkline.codec.Records
-
-
-class Member(NamedTuple):
-    """One of a process' channels in a group.
-
-    :ivar end: when the membership ends.
-    :ivar begin: the first number in the process' inbox that it hears.
-    """
-
-    channel: str
-    end: int
-    begin: int
 
 
 class Sent(NamedTuple):
@@ -47,32 +30,51 @@ class Sent(NamedTuple):
     dead: list[bytes]
 
 
-def add(txn: Txn, group: str, channel: str, now: int, end: int) -> None:
-    """Make ``channel`` a member until ``end``; a channel of a process that has gone can't become one."""
-    owner = place_of(channel).owner
-    key = member_key(group, channel)
-    begin = 0
-    if owner is not None:
-        number = presence.next_number(txn, owner)
-        if number is None:
-            return
-        found = txn.get(key)
-        begin = number
-        if found is not None:
-            old_end, old_begin = MEMBER.unpack(found)
-            if old_end > now:
-                begin = old_begin
-        txn.put(joined_key(owner, group), pack_number(now))
-    txn.put(key, MEMBER.pack(end, begin))
+def enter(txn: Txn, group: str, owner: bytes, end: int) -> None:
+    """Have a process in a group until ``end`` at least."""
+    key = group_key(group) + owner
+    found = txn.get(key)
+    if found is None or NUMBER.unpack(found)[0] < end:
+        txn.put(key, pack_number(end))
+        txn.put(joined_key(owner, group), b"")
 
 
-def discard(txn: Txn, group: str, channel: str, now: int) -> None:
-    """End a membership."""
-    if not txn.delete(member_key(group, channel)):
-        return
-    owner = place_of(channel).owner
-    if owner is not None:
-        _members_changed(txn, group, owner, now)
+def enter_each(txn: Txn, owner: bytes, ends: Mapping[str, int]) -> None:
+    """``enter`` several groups, each until a time of its own."""
+    for group, end in ends.items():
+        enter(txn, group, owner, end)
+
+
+def leave(txn: Txn, group: str, owner: bytes) -> None:
+    """Take a process out of a group."""
+    txn.delete(group_key(group) + owner)
+    txn.delete(joined_key(owner, group))
+
+
+def add(txn: Txn, group: str, channel: str, now: int, lifetime: int, room: int, ring: Ring) -> bool:
+    """Make a member of a channel that is not this process' own; returns whether its owner's inbox had room for it.
+
+    :param lifetime: nanoseconds.
+    :param room: bytes that an inbox may hold.
+    :raises LookupError: if the owner does not live any more.
+    """
+    place = place_of(channel)
+    if place.owner is None:
+        txn.put(group_key(group) + NOBODY + place.name, pack_number(now + lifetime))
+        return True
+    if not presence.tell(txn, place.owner, group, presence.JOIN + pack_number(now + lifetime) + place.name, room, ring):
+        return False
+    enter(txn, group, place.owner, now + lifetime + lifetime // REFRESHED)
+    return True
+
+
+def discard(txn: Txn, group: str, channel: str, room: int, ring: Ring) -> bool:
+    """End such a channel's membership; result and errors as for ``add``."""
+    place = place_of(channel)
+    if place.owner is None:
+        txn.delete(group_key(group) + NOBODY + place.name)
+        return True
+    return presence.tell(txn, place.owner, group, presence.LEAVE + place.name, room, ring)
 
 
 def send(
@@ -103,17 +105,15 @@ def send(
         if not key.startswith(prefix):
             break
         owner = key[start : start + OWNER_BYTES]
-        if owner == NOBODY:
-            if MEMBER.unpack(cursor.value())[0] > now:
-                channels.append(key[start + OWNER_BYTES :].decode("ascii"))
-            else:
-                ended.append(key)
-            found = cursor.next()
+        if NUMBER.unpack(cursor.value())[0] <= now:
+            ended.append(key)
+        elif owner == NOBODY:
+            channels.append(key[start + OWNER_BYTES :].decode("ascii"))
         else:
             owners.append(owner)
-            found = cursor.set_range(prefix + owner + AFTER_ANY_NAME)
+        found = cursor.next()
     for key in ended:
-        txn.delete(key)
+        _end(txn, group, key)
     dropped = 0
     dead: list[bytes] = []
     name = group.encode("ascii")
@@ -128,46 +128,8 @@ def send(
                 dropped += 1
         except LookupError:
             dead.append(owner)
-            presence.delete_range(txn, prefix + owner, presence.REMOVE_AT_ONCE)
+            leave(txn, group, owner)
     return Sent(dropped, dead)
-
-
-def version(txn: Txn, group: str, owner: bytes) -> bytes | None:
-    """Changes whenever the process' members of the group change; ``None`` if there are none."""
-    value: bytes | None = txn.get(joined_key(owner, group))
-    return value
-
-
-def members(txn: Txn, group: str, owner: bytes, now: int) -> list[Member]:
-    """The process' members of a group; ended memberships are removed."""
-    prefix = group_key(group) + owner
-    result: list[Member] = []
-    cursor = txn.cursor()
-    ended = False
-    found = cursor.set_range(prefix)
-    while found:
-        key, value = cursor.item()
-        if not key.startswith(prefix):
-            break
-        end, begin = MEMBER.unpack(value)
-        if end > now:
-            result.append(Member(key[len(prefix) :].decode("ascii"), end, begin))
-            found = cursor.next()
-        else:
-            ended = True
-            found = cursor.delete()
-    if ended:
-        _members_changed(txn, group, owner, now)
-    return result
-
-
-def leave_all(txn: Txn, channel: str, now: int) -> None:
-    """End every membership of a process' own channel."""
-    owner = place_of(channel).owner
-    if owner is None:
-        return
-    for group in _groups_of(txn, owner):
-        discard(txn, group, channel, now)
 
 
 def end_all(txn: Txn) -> None:
@@ -189,34 +151,17 @@ def drop_ended(txn: Txn, start: bytes, now: int, limit: int) -> bytes | None:
         if key[:1] != b"g":
             return None
         limit -= 1
-        if MEMBER.unpack(cursor.value())[0] > now:
+        if NUMBER.unpack(cursor.value())[0] > now:
             found = cursor.next()
             continue
-        found = cursor.delete()
-        end = key.index(b"\0")
-        owner = key[end + 1 : end + 1 + OWNER_BYTES]
-        if owner != NOBODY:
-            _members_changed(txn, key[1:end].decode("ascii"), owner, now)
-            found = cursor.set_range(key)
+        _end(txn, key[1 : key.index(b"\0")].decode("ascii"), key)
+        found = cursor.set_range(key)
     return cursor.key() if found else None
 
 
-def _groups_of(txn: Txn, owner: bytes) -> list[str]:
-    prefix = b"j" + owner
-    result = []
-    cursor = txn.cursor()
-    found = cursor.set_range(prefix)
-    while found and cursor.key().startswith(prefix):
-        result.append(cursor.key()[len(prefix) :].decode("ascii"))
-        found = cursor.next()
-    return result
-
-
-def _members_changed(txn: Txn, group: str, owner: bytes, now: int) -> None:
-    """Note a new version, or that nobody is left."""
-    prefix = group_key(group) + owner
-    cursor = txn.cursor()
-    if cursor.set_range(prefix) and cursor.key().startswith(prefix):
-        txn.put(joined_key(owner, group), pack_number(now))
-    else:
+def _end(txn: Txn, group: str, key: bytes) -> None:
+    """Remove an entry whose time has come."""
+    txn.delete(key)
+    owner = key[len(group_key(group)) :]
+    if len(owner) == OWNER_BYTES:
         txn.delete(joined_key(owner, group))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from trunkline.codec import GROUP, Shared
-from trunkline.ipc import groups, presence, queues
+from trunkline.ipc import presence, queues
+from trunkline.ipc.ahead import Ahead
 from trunkline.ipc.environment import Environment
 from trunkline.ipc.fanout import FanOut, Unread
-from trunkline.ipc.keys import head_of, place_of
+from trunkline.ipc.keys import NEVER, head_of, place_of
+from trunkline.ipc.memberships import Memberships
 from trunkline.ipc.waiting import Waiting
 from trunkline.mailbox import Waiter
 from trunkline.stats import Counters
@@ -26,10 +28,13 @@ class Inbox:
     :param capacity_of: how many unread messages a channel may hold.
     :param waiting: who is woken.
     :param opened: the body of what is stored for a kind and name, or ``None`` where it can't be read.
+    :param memberships: who they go to.
     :param fanout: where the members' messages go.
+    :param ahead: what is known of the members' direct messages.
     :param hear: takes who was rung for out of ``waiting``. A doorbell is rung before the message is there: so whoever
-        still waits then has no direct message from before the group messages that are collected.
-    :param forget: drops what this process has read and nobody received (``flush``).
+        still waits then has no direct message from before the group messages that are collected. Returns the doorbells
+        that were listened to.
+    :param forget: drops memberships, and what this process has read and nobody received (``flush``).
     """
 
     def __init__(
@@ -38,22 +43,25 @@ class Inbox:
         environment: Environment,
         capacity_of: Callable[[str], int],
         waiting: Waiting,
+        memberships: Memberships,
         fanout: FanOut,
+        ahead: Ahead,
         counters: Counters,
         opened: Callable[[int, str, bytes], bytes | None],
-        hear: Callable[[], object],
+        hear: Callable[[], Collection[bytes]],
         forget: Callable[[], object],
     ) -> None:
         self._owner = owner
         self._environment = environment
         self._capacity_of = capacity_of
         self._waiting = waiting
+        self._memberships = memberships
+        self._ahead = ahead
         self._fanout = fanout
         self._counters = counters
         self._opened = opened
         self._hear = hear
         self._forget = forget
-        self._members: dict[str, tuple[bytes, list[groups.Member]]] = {}  # group -> as of this version
 
     def collect(self, clock: Callable[[], int]) -> None:
         """Empty the inbox, in steps that let other processes in between.
@@ -63,53 +71,53 @@ class Inbox:
         more = True
         while more:
             now = clock()
-            items, more, members, unread = self._environment.write(self._take, now)
+            items, more, unread = self._environment.write(self._take, now)
             for item in items:
-                if item.group == presence.FLUSHED:
-                    self._forget()
+                if item.deadline == NEVER:
+                    self._apply(item)
                 elif item.deadline <= now:
                     self._counters.other.expired += 1
                 elif (body := self._opened(GROUP, item.group, item.body)) is not None:
-                    self._give(item._replace(body=body), members[item.group], unread, now)
+                    self._give(item.group, item.deadline, Shared(body), unread, now)
 
-    def _take(
-        self, txn: Any, now: int
-    ) -> tuple[list[presence.GroupItem], bool, dict[str, list[groups.Member]], dict[str, int]]:
-        """Items, whether there are more, the members of their groups, and unread direct messages of who is busy."""
+    def _take(self, txn: Any, now: int) -> tuple[list[presence.GroupItem], bool, dict[str, int]]:
+        """Items, whether there are more, and how many direct messages wait for members that don't."""
         items, more = presence.collect(txn, self._owner, COLLECT_MESSAGES, COLLECT_BYTES)
-        if items:
-            self._hear()
-        members: dict[str, list[groups.Member]] = {}
+        if not items:
+            return items, more, {}
+        rung = self._hear()
+        waiting, ahead = self._waiting, self._ahead
         unread: dict[str, int] = {}
-        for group in {item.group for item in items if item.group != presence.FLUSHED}:
-            members[group] = self._members_of(txn, group, now)
-            for member in members[group]:
-                if member.channel not in self._waiting and member.channel not in unread:
-                    unread[member.channel] = queues.unread_of(txn, place_of(member.channel))
+        for channels in self._concerned(items, now):
+            for channel in channels:
+                if channel not in waiting and channel not in unread and not ahead.surely_empty(channel, rung):
+                    unread[channel] = queues.unread_of(txn, place_of(channel))
         if not any(unread.values()):
             unread.clear()
-        return items, more, members, unread
+        return items, more, unread
 
-    def _members_of(self, txn: Any, group: str, now: int) -> list[groups.Member]:
-        version = groups.version(txn, group, self._owner)
-        if version is None:
-            self._members.pop(group, None)
-            return []
-        known = self._members.get(group)
-        if known is not None and known[0] == version:
-            return known[1]
-        members = groups.members(txn, group, self._owner, now)
-        self._members[group] = (version, members)
-        return members
+    def _concerned(self, items: list[presence.GroupItem], now: int) -> Iterator[Iterable[str]]:
+        """The channels that the items may go to."""
+        for group in {item.group for item in items if item.deadline != NEVER}:
+            yield self._memberships.members(group, now)
+        yield [presence.joined(item)[0] for item in items if item.body[:1] == presence.JOIN and item.deadline == NEVER]
 
-    def _give(self, item: presence.GroupItem, members: list[groups.Member], unread: dict[str, int], now: int) -> None:
-        number, waiting, fanout = item.number, self._waiting, self._fanout
-        usual = Unread(item.deadline, Shared(item.body), False)
+    def _apply(self, item: presence.GroupItem) -> None:
+        """Do what another process said."""
+        operation = item.body[:1]
+        if operation == presence.JOIN:
+            self._memberships.join(item.group, *presence.joined(item))
+        elif operation == presence.LEAVE:
+            self._memberships.leave(item.group, item.body[1:].decode("ascii"))
+        else:
+            self._forget()
+
+    def _give(self, group: str, deadline: int, body: Shared, unread: dict[str, int], now: int) -> None:
+        waiting, fanout = self._waiting, self._fanout
+        usual = Unread(deadline, body, False)
         running = asyncio._get_running_loop()
         due: list[Waiter] = []
-        for channel, end, begin in members:
-            if end <= now or number < begin:
-                continue
+        for channel in self._memberships.members(group, now):
             direct = unread.get(channel) if unread else None
             if direct:
                 taken = fanout.put(channel, usual._replace(after_direct=True), now, self._capacity_of(channel) - direct)

@@ -9,10 +9,12 @@ Every key of the one LMDB database begins with a letter:
 ``o`` owner channel ``\\0`` [number]     the same for a process' own channel
 ``p`` owner                             a process: its inbox' unread and bytes, next number, until when a closed one is
                                         kept, and its doorbells
-``i`` owner number                      one group message to a process: deadline, length of the group's name, name, body
-``g`` group ``\\0`` owner channel        a membership: when it ends, and the inbox' number at which it began; ``NOBODY``
-                                        stands for the owner of a channel that any process may receive from
-``j`` owner group                       the process has members in the group; changes with every change of them
+``i`` owner number                      one group message to a process: deadline, length of the group's name, name,
+                                        body; or, with ``NEVER`` for the deadline, what another process did: a join
+                                        or a leave of one of its channels, or a flush
+``g`` group ``\\0`` owner                a process has members in the group: until when at most
+``g`` group ``\\0`` ``NOBODY`` channel    a member that any process may receive from: when the membership ends
+``j`` owner group                       the groups in which the process has members
 ``s`` ``m``                             when the dead are looked for next; which boot wrote the store
 ======================================= ==================================================================
 
@@ -32,12 +34,11 @@ OWNER_BYTES = 12
 NOBODY = bytes(OWNER_BYTES)
 SWEEP = b"s"
 BOOT = b"m"
-AFTER_ANY_NAME = b"\x7f"  # names are ASCII without control characters
+NEVER = (1 << 64) - 1  # a deadline
 
 NUMBER = Struct(">Q")
 CHANNEL = Struct(">IQ")  # unread messages, next number; doorbells of 8 bytes follow
 PROCESS = Struct(">IQQQ")  # unread and bytes of the inbox, next number, kept until; doorbells follow, the home first
-MEMBER = Struct(">QQ")  # ends at, began at the inbox' number
 
 pack_number = NUMBER.pack
 
@@ -80,11 +81,6 @@ def inbox_key(owner: bytes) -> bytes:
 def group_key(group: str) -> bytes:
     """What the keys of a group's memberships begin with."""
     return b"g" + group.encode("ascii") + b"\0"
-
-
-def member_key(group: str, channel: str) -> bytes:
-    place = place_of(channel)
-    return group_key(group) + (place.owner or NOBODY) + place.name
 
 
 def joined_key(owner: bytes, group: str) -> bytes:

@@ -17,7 +17,9 @@ from trunkline.ipc.ahead import Ahead
 from trunkline.ipc.doorbell import Doorbell
 from trunkline.ipc.fanout import FanOut
 from trunkline.ipc.inbox import Inbox
+from trunkline.ipc.joining import Joining
 from trunkline.ipc.keys import head_of, head_place, place_of
+from trunkline.ipc.memberships import Memberships
 from trunkline.ipc.receiving import Receiving, now_ns
 from trunkline.ipc.sending import INBOX_SHARE, Sending
 from trunkline.ipc.waiting import Bells, Waiting
@@ -28,7 +30,7 @@ TICK = 1.0  # s between two looks at what no doorbell tells of: dead processes, 
 _live: weakref.WeakSet[Participant] = weakref.WeakSet()
 
 
-class Participant(Receiving):
+class Participant(Joining, Receiving):
     """The transport of one layer object in one process; for any thread and any event loop.
 
     :param identity: the process id in the names of its own channels, 24 hexadecimal digits.
@@ -45,12 +47,14 @@ class Participant(Receiving):
     ) -> None:
         self.identity = identity
         self.owner = bytes.fromhex(identity)
+        self._mark = f".{identity}!"
         self._counters = counters
         self._warn = warn
         self._expiry = int(options.common.expiry * 1e9)
         self._lock = threading.RLock()
         self.records = records_for(options.common.symmetric_encryption_keys, options.common.prefix)
         self._waiting = Waiting()
+        self._memberships = Memberships()
         self._fanout = FanOut(counters)
         self._ahead = Ahead()
         self._woken: list[str] = []  # in the step that goes on, because of a doorbell
@@ -58,6 +62,7 @@ class Participant(Receiving):
         self._heard = {}
         self._served = {}
         self._bells = None
+        self._posted = False
         self._generation = 0
         self._next_look = 0
         self._released = False
@@ -70,7 +75,9 @@ class Participant(Receiving):
             self.environment,
             capacity_of,
             self._waiting,
+            self._memberships,
             self._fanout,
+            self._ahead,
             counters,
             self._opened,
             self._hear,
@@ -100,28 +107,9 @@ class Participant(Receiving):
             (name, count, max(0.0, (now + self._expiry - deadline) / 1e9)) for name, (count, deadline) in found.items()
         ]
 
-    # -- memberships
-
-    def group_add(self, group: str, channel: str, lifetime: float) -> None:
-        """Make ``channel`` a member for ``lifetime`` seconds."""
-        now = now_ns()
-        own = place_of(channel).owner == self.owner
-        if own:
-            self.register()
-        self._write(groups.add, group, channel, now, now + int(lifetime * 1e9))
-
-    def group_discard(self, group: str, channel: str) -> None:
-        """End a membership; what was sent to the group before is still received."""
-        own = place_of(channel).owner == self.owner
-        while not self._write(self._discard, group, channel, own):
-            self._collect()
-
-    def _discard(self, txn: Any, group: str, channel: str, own: bool) -> bool:
-        """Returns whether it is done; else the inbox has to be emptied first."""
-        if own and self._bells is not None and presence.unposted(txn, self.owner):
-            return False
-        groups.discard(txn, group, channel, now_ns())
-        return True
+    def is_in(self, group: str) -> bool:
+        """Whether the group has a member in this process."""
+        return group in self._memberships
 
     # -- what receivers need
 
@@ -130,6 +118,17 @@ class Participant(Receiving):
         with self._lock:
             if self._bells is not None:
                 self._inbox.collect(now_ns)
+                self._posted = False
+                self._settle()
+                self._pass_all_on()
+
+    def _catch_up(self) -> None:
+        if self._bells is not None:
+            if self._bells.home.rung():  # which happens before anybody could know of what was posted
+                self._listen(self._bells.home)
+            if self._posted:
+                self._collect()
+            elif self._unheard:
                 self._pass_all_on()
 
     # -- the doorbell and the clock
@@ -146,7 +145,10 @@ class Participant(Receiving):
 
     def _say_hello(self) -> None:
         assert self._bells is not None
-        self._write(presence.register, self.owner, self._bells.home.bell, self._bells.names())
+        if not self._write(presence.register, self.owner, self._bells.home.bell, self._bells.names()):
+            self._memberships.lost()
+        self._posted = True
+        self._settle()
         if self._generation != self.environment.generation:
             self._generation = self.environment.generation
             self._ahead.forget_quiet()
@@ -171,21 +173,24 @@ class Participant(Receiving):
         with self._lock:
             self._woken.clear()
             try:
-                if self._listen(doorbell):
+                self._listen(doorbell)
+                if self._posted:
                     self._collect()
                 self._take_ahead(self._woken, doorbell.bell)
                 self._pass_all_on()
             except ConnectionError:  # the tick looks again
                 pass
 
-    def _hear(self) -> None:
+    def _hear(self) -> list[bytes]:
         """Listen to all doorbells of this process before their loops do."""
-        if self._bells is not None:
-            for doorbell in self._bells.listening():
-                self._listen(doorbell)
+        if self._bells is None:
+            return []
+        for doorbell in self._bells.listening():
+            self._listen(doorbell)
+        return self._bells.names()
 
-    def _listen(self, doorbell: Doorbell) -> bool:
-        """Wake those that were rung for, and note who else was; returns whether it was for the inbox."""
+    def _listen(self, doorbell: Doorbell) -> None:
+        """Wake those that were rung for, and note who else was, and whether it was for the inbox."""
         names, overflow = doorbell.listen()
         if overflow:
             self._ahead.forget_quiet()
@@ -194,7 +199,8 @@ class Participant(Receiving):
             if name:
                 self._ahead.rung(name)
                 (self._woken if self._waiting.wake(name) else self._unheard).append(name)
-        return overflow or b"" in names
+        if overflow or b"" in names:
+            self._posted = True
 
     def _pass_all_on(self) -> None:
         unheard, self._unheard = self._unheard, []
@@ -254,9 +260,15 @@ class Participant(Receiving):
         for channel in self._fanout:  # the event loop of those that were woken may have ended before their turn
             if not self._waiting.wake(channel):
                 self._waiting.wake(head_of(channel))
-        for channel in self._fanout.drop_expired(now):
-            if channel not in self._waiting and now - self._heard.get(channel, 0) > self._expiry:
-                self._write(groups.leave_all, channel, now)  # the Channels specification allows it: nobody listens
+        stale = {
+            channel
+            for channel in self._fanout.drop_expired(now)
+            if channel not in self._waiting and now - self._heard.get(channel, 0) > self._expiry
+        }
+        if stale:
+            self._memberships.leave_all(stale)  # the Channels specification allows it: nobody listens
+        self._memberships.end(now)
+        self._settle()
         long_ago = now - 2 * self._expiry
         unheard = [name for name, last in self._heard.items() if last < long_ago and name not in self._waiting]
         self._leave_no_bell(unheard)
@@ -268,10 +280,11 @@ class Participant(Receiving):
     def flush(self) -> None:
         """Remove every message and membership of every process."""
         with self._lock:
-            self._write(_empty, now_ns(), self._expiry, self._ring)
+            self._write(_empty, self._ring)
             self._forget()
 
     def _forget(self) -> None:
+        self._memberships.clear()
         self._fanout.clear()
         self._ahead.clear()
 
@@ -305,10 +318,10 @@ class Participant(Receiving):
             pass  # the living tidy up
 
 
-def _empty(txn: Any, now: int, expiry: int, ring: queues.Ring) -> None:
+def _empty(txn: Any, ring: queues.Ring) -> None:
     queues.empty_all(txn)
     groups.end_all(txn)
-    presence.flush_inboxes(txn, now, now + expiry, ring)
+    presence.flush_inboxes(txn, ring)
 
 
 def _at_exit() -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from trunkline.ipc.doorbell import BELL_BYTES
 from trunkline.ipc.keys import (
+    NEVER,
     NUMBER,
     OWNER_BYTES,
     PROCESS,
@@ -22,23 +23,33 @@ INBOX_MESSAGES = 10_000  # group messages that wait for a process that doesn't l
 SWEEP_EVERY = 1_000_000_000  # ns; one process of the machine looks for the dead, so they are gone within about a second
 REMOVE_AT_ONCE = 5_000  # records of a dead process in one transaction: some milliseconds, so that nobody waits long
 
+FLUSH_BYTES = 100  # more than one record of a flush takes, in an inbox that was emptied
 FLUSHED = ""  # in place of a group's name: forget what you have
+JOIN, LEAVE = b"+", b"-"  # what another process did: the membership's end (ns) and the channel follow, or the channel
 
 
 class GroupItem(NamedTuple):
-    """A group message out of the inbox."""
+    """A group message out of the inbox, or, where its deadline is ``NEVER``, what another process did.
 
-    number: int
+    :ivar body: of what another process did: ``JOIN`` or ``LEAVE`` and what follows, nothing for ``FLUSHED``.
+    """
+
     deadline: int
     group: str
     body: bytes
 
 
-def register(txn: Txn, owner: bytes, home: bytes, loops: Collection[bytes]) -> None:
-    """Say that a process lives and which doorbells to ring for its inbox; what it has in the store stays."""
+def register(txn: Txn, owner: bytes, home: bytes, loops: Collection[bytes]) -> bool:
+    """Say that a process lives and which doorbells to ring for its inbox; returns whether the store knew it.
+
+    Then what it has in the store stays.
+
+    :param home: shows that it lives, and is rung too: so that the process can see whether its inbox may hold something.
+    """
     found = txn.get(process_key(owner))
     unread, size, number, _ = PROCESS.unpack_from(found) if found else (0, 0, 0, 0)
-    txn.put(process_key(owner), PROCESS.pack(unread, size, number, 0) + home + b"".join(loops))
+    txn.put(process_key(owner), PROCESS.pack(unread, size, number, 0) + home + b"".join(set(loops) - {home}))
+    return found is not None
 
 
 def registered(txn: Txn, owner: bytes) -> bool:
@@ -54,16 +65,10 @@ def close(txn: Txn, owner: bytes, until: int) -> None:
         txn.put(process_key(owner), PROCESS.pack(unread, size, number, until) + found[PROCESS.size :][:BELL_BYTES])
 
 
-def next_number(txn: Txn, owner: bytes) -> int | None:
-    """The number that the next message in the process' inbox will have; ``None`` if there is no such process."""
-    found = txn.get(process_key(owner))
-    return PROCESS.unpack_from(found)[2] if found else None
-
-
 def post(txn: Txn, owner: bytes, group: bytes, body: bytes, now: int, deadline: int, room: int, ring: Ring) -> bool:
     """Put a group message into an inbox; returns whether there was room.
 
-    :param room: bytes that an inbox may hold.
+    :param room: bytes that an inbox may hold; there may be twice as much in it for what must not be missed (``tell``).
     :raises LookupError: if the process does not live any more.
     """
     key = process_key(owner)
@@ -73,19 +78,32 @@ def post(txn: Txn, owner: bytes, group: bytes, body: bytes, now: int, deadline: 
     unread, size, number, until = PROCESS.unpack_from(found)
     bells = found[PROCESS.size :]
     value = pack_number(deadline) + bytes((len(group),)) + group + body
-    if unread >= INBOX_MESSAGES or size + len(value) > room:
+    most = INBOX_MESSAGES
+    if deadline == NEVER:
+        most, room = 2 * most, 2 * room
+    if unread >= most or size + len(value) > room:
         dropped, freed = _trim(txn, owner, now)
         unread -= dropped
         size -= freed
-        if unread >= INBOX_MESSAGES or size + len(value) > room:
+        if unread >= most or size + len(value) > room:
             return False
     txn.put(inbox_key(owner) + pack_number(number), value)
     if unread == 0 and not until:  # else its owner has been rung and has not looked yet
-        rung = [ring(bells[i : i + BELL_BYTES], b"") for i in range(BELL_BYTES, len(bells), BELL_BYTES)]
-        if rung and not any(rung):
+        rung = [ring(bells[i : i + BELL_BYTES], b"") for i in range(0, len(bells), BELL_BYTES)]
+        if not any(rung):
             raise LookupError
     txn.put(key, PROCESS.pack(unread + 1, size + len(value), number + 1, until) + bells)
     return True
+
+
+def tell(txn: Txn, owner: bytes, group: str, what: bytes, room: int, ring: Ring) -> bool:
+    """Tell a process what was done to its channels, in order with its group messages; as ``post``."""
+    return post(txn, owner, group.encode("ascii"), what, 0, NEVER, room, ring)
+
+
+def joined(item: GroupItem) -> tuple[str, int]:
+    """The channel that another process made a member, and when its membership ends."""
+    return item.body[1 + NUMBER.size :].decode("ascii"), NUMBER.unpack_from(item.body, 1)[0]
 
 
 def unposted(txn: Txn, owner: bytes) -> bool:
@@ -119,7 +137,6 @@ def collect(txn: Txn, owner: bytes, messages: int, size: int) -> tuple[list[Grou
         end = start + value[NUMBER.size]
         items.append(
             GroupItem(
-                NUMBER.unpack_from(key, len(prefix))[0],
                 NUMBER.unpack_from(value)[0],
                 value[start:end].decode("ascii"),
                 value[end:],
@@ -164,11 +181,9 @@ def remove(txn: Txn, owner: bytes) -> bool:
     joined = b"j" + owner
     found = cursor.set_range(joined)
     while found and cursor.key().startswith(joined) and left > 0:
-        group = cursor.key()[1 + OWNER_BYTES :].decode("ascii")
-        left -= delete_range(txn, group_key(group) + owner, left)
-        if left > 0:
-            found = cursor.set_range(joined) and cursor.delete()
-            left -= 1
+        txn.delete(group_key(cursor.key()[1 + OWNER_BYTES :].decode("ascii")) + owner)
+        found = cursor.set_range(joined) and cursor.delete()
+        left -= 1
     for prefix in (b"i" + owner, b"o" + owner):
         left -= delete_range(txn, prefix, left)
     if left <= 0:
@@ -188,7 +203,7 @@ def delete_range(txn: Txn, prefix: bytes, limit: int) -> int:
     return deleted
 
 
-def flush_inboxes(txn: Txn, now: int, deadline: int, ring: Ring) -> None:
+def flush_inboxes(txn: Txn, ring: Ring) -> None:
     """Remove every group message that waits in an inbox, and tell each process to forget the ones it has read."""
     for owner, _, _ in processes(txn):
         while delete_range(txn, inbox_key(owner), REMOVE_AT_ONCE):
@@ -197,19 +212,24 @@ def flush_inboxes(txn: Txn, now: int, deadline: int, ring: Ring) -> None:
         _, _, number, until = PROCESS.unpack_from(value)
         txn.put(process_key(owner), PROCESS.pack(0, 0, number, until) + value[PROCESS.size :])
         try:
-            post(txn, owner, FLUSHED.encode("ascii"), b"", now, deadline, 1 << 20, ring)
+            tell(txn, owner, FLUSHED, b"", FLUSH_BYTES, ring)
         except LookupError:
             continue
 
 
 def _trim(txn: Txn, owner: bytes, now: int) -> tuple[int, int]:
+    """Drop the expired messages at the front; returns how many, and their bytes."""
     prefix = inbox_key(owner)
     cursor = txn.cursor()
     found = cursor.set_range(prefix)
     dropped = freed = 0
     while found and cursor.key().startswith(prefix):
         value = cursor.value()
-        if NUMBER.unpack_from(value)[0] > now:
+        (deadline,) = NUMBER.unpack_from(value)
+        if deadline == NEVER:
+            found = cursor.next()
+            continue
+        if deadline > now:
             break
         dropped += 1
         freed += len(value)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from trunkline.codec import DIRECT, Records
+from trunkline.errors import LayerUnavailable
 from trunkline.ipc import groups, queues, upkeep
 from trunkline.ipc.environment import Environment, StoreFull
 from trunkline.ipc.keys import Place, place_of
@@ -62,6 +63,35 @@ class Sending:
         )
         self._environment.check_room(txn, len(body))
         return sent
+
+    def add_elsewhere(self, group: str, channel: str, lifetime: int) -> None:
+        """Make a member of a channel of another process, or of one that any process receives from.
+
+        :param lifetime: nanoseconds.
+        :raises LayerUnavailable: if its process doesn't listen, or the store has no room or can't be used.
+        """
+        now = time.monotonic_ns()
+        self._tell(channel, now, self._add, group, channel, now, lifetime)
+
+    def discard_elsewhere(self, group: str, channel: str) -> None:
+        """End such a channel's membership; errors as for ``add_elsewhere``."""
+        self._tell(channel, time.monotonic_ns(), groups.discard, group, channel, self._room, self._ring)
+
+    def _add(self, txn: Any, group: str, channel: str, now: int, lifetime: int) -> bool:
+        added = groups.add(txn, group, channel, now, lifetime, self._room, self._ring)
+        self._environment.check_room(txn, len(channel))
+        return added
+
+    def _tell(self, channel: str, now: int, operation: Callable[..., bool], *args: Any) -> None:
+        try:
+            taken = self._bring(now, operation, *args)
+        except LookupError:  # its process has gone, and nobody will ever receive from it
+            owner = place_of(channel).owner
+            assert owner is not None
+            upkeep.bury(self._environment, owner)
+            return
+        if not taken:
+            raise LayerUnavailable(f"The process of channel {channel!r} doesn't listen, and its inbox is full.")
 
     def _bring(self, now: int, operation: Callable[..., T], *args: Any) -> T:
         """Write a message; where the store is full, at most once a second after dropping everything expired."""

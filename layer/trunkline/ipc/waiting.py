@@ -104,7 +104,7 @@ class Bells:
     it ever had loops at the same time, although nobody says when a loop ends.
 
     :param rung: called in the loop of a doorbell that was rung.
-    :ivar home: the doorbell that shows that this process lives, whether or not it has a loop.
+    :ivar home: the doorbell that shows that this process lives, whether or not it has a loop; rung for its inbox too.
     """
 
     def __init__(self, home: Home, rung: Callable[[Doorbell], None]) -> None:
@@ -142,16 +142,16 @@ class Bells:
         return bool(closed)
 
     def listening(self) -> list[Doorbell]:
-        """The doorbells that loops listen to."""
-        return list(self._of_loop)
+        """The doorbells that loops listen to, and the home."""
+        return list({self.home: None, **self._of_loop})
 
     def names(self) -> list[bytes]:
         """The doorbells to ring for the process' inbox."""
-        return [doorbell.bell for doorbell in self._of_loop]
+        return [doorbell.bell for doorbell in self.listening()]
 
     def lost(self) -> bool:
         """Whether somebody removed one of the files."""
-        return any(doorbell.lost() for doorbell in (self.home, *self._of_loop))
+        return any(doorbell.lost() for doorbell in self.listening())
 
     def close(self) -> None:
         """Close all of them. A loop in another thread is told to look away first."""

@@ -38,6 +38,7 @@ class IPCChannelLayer(ChannelLayer):
         for note in self.options.notes:
             logger.info("%s", note)
         self._current: Participant | None = None
+        self._membership_ns = int(self.group_expiry * 1e9)
         self._turn_ends = 0
         self._checked: set[str] = set()
         self._addresses: dict[str, names.Address | None] = {}
@@ -51,6 +52,7 @@ class IPCChannelLayer(ChannelLayer):
     async def new_channel(self, prefix: str = "specific") -> str:
         name = await super().new_channel(prefix)
         self._participant().register()
+        self._remember(name)
         return name
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
@@ -123,14 +125,21 @@ class IPCChannelLayer(ChannelLayer):
                 return name, message
 
     async def group_add(self, group: str, channel: str) -> None:
-        names.check_group(group)
-        names.check_channel(channel)
-        self._participant().group_add(group, channel, self.group_expiry)
+        participant = self._judged(group, channel)
+        participant.group_add(group, channel, self._membership_ns)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        names.check_group(group)
-        names.check_channel(channel)
-        self._participant().group_discard(group, channel)
+        participant = self._judged(group, channel)
+        participant.group_discard(group, channel)
+
+    def _judged(self, group: str, channel: str) -> Participant:
+        """The participant, once both names are known to be legal."""
+        participant = self._participant()
+        if group.__class__ is not str or not participant.is_in(group):
+            names.check_group(group)
+        if channel.__class__ is not str or channel not in self._checked:
+            self._check(channel)
+        return participant
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         names.check_group(group)
@@ -198,6 +207,9 @@ class IPCChannelLayer(ChannelLayer):
     def _check(self, channel: str) -> None:
         """Judge a name that was not judged before; the same few names come again and again."""
         names.check_channel(channel)
+        self._remember(channel)
+
+    def _remember(self, channel: str) -> None:
         if len(self._checked) >= REMEMBERED_NAMES:
             self._checked.clear()
         self._checked.add(channel)

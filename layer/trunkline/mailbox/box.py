@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic, TypeVar
 
 from trunkline.codec import Shared
 from trunkline.mailbox.waiting import Waiter
@@ -14,6 +15,9 @@ Body = bytes | Shared
 # An unread message: its deadline in the mailbox' clock (seconds), its body, and its token: what the transport gave to
 # ``deliver``; ``None`` for group messages.
 Item = tuple[float, Body, object]
+
+
+Member = TypeVar("Member")
 
 
 class Box:
@@ -47,8 +51,8 @@ class Head:
         self.waiters: deque[Waiter] = deque()
 
 
-class Group:
-    """The members of a group in this process.
+class Group(Generic[Member]):
+    """The members of a group in this process. Times are in the clock of whoever keeps it.
 
     :ivar ends: when each membership ends.
     :ivar soonest: no membership ends before.
@@ -57,5 +61,5 @@ class Group:
     __slots__ = ("ends", "soonest")
 
     def __init__(self) -> None:
-        self.ends: dict[Box, float] = {}
+        self.ends: dict[Member, float] = {}
         self.soonest = float("inf")

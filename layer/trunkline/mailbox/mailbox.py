@@ -52,7 +52,7 @@ class Mailbox:
         self._counters = counters
         self._boxes: dict[str, Box] = {}
         self._heads: dict[str, Head] = {}
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, Group[Box]] = {}
         self._firsts: dict[Box, Item] = {}  # what lay first at the last sweep
         self._turns = Turns(clock)
         self._slices: Slices | None = None
@@ -438,7 +438,7 @@ class Mailbox:
             members.soonest = end
         return before
 
-    def _leave(self, group: str, members: Group, box: Box) -> bool:
+    def _leave(self, group: str, members: Group[Box], box: Box) -> bool:
         """Returns whether nobody is left."""
         if members.ends.pop(box, None) is not None:
             box.groups -= 1
@@ -452,7 +452,7 @@ class Mailbox:
             for box in members.ends.keys() & gone:
                 self._leave(group, members, box)
 
-    def _end_memberships(self, group: str, members: Group, now: float) -> None:
+    def _end_memberships(self, group: str, members: Group[Box], now: float) -> None:
         """End those whose time has come."""
         for box in [box for box, end in members.ends.items() if end <= now]:
             self._leave(group, members, box)
