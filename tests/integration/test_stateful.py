@@ -83,10 +83,8 @@ def told(step: Step) -> Step:
 class Programs(RuleBasedStateMachine):
     """One program. Every step awaits what it starts, but for receives that wait."""
 
-    def __init__(self, make: Callable[[], ChannelLayer], *, owners_discard: bool = False) -> None:
-        """:param owners_discard: memberships of a process' channels are ended by that process only."""
+    def __init__(self, make: Callable[[], ChannelLayer]) -> None:
         super().__init__()
-        self.owners_discard = owners_discard
         self.loop = asyncio.new_event_loop()
         self.model = Model(CAPACITY)
         self.owners = dict(READERS)
@@ -205,8 +203,6 @@ class Programs(RuleBasedStateMachine):
     @told
     def group_discard(self, layer: str, group: str, pick: int) -> None:
         channel = self._pick(pick, self.model.groups[group])
-        if self.owners_discard and "!" in channel:
-            layer = self.owners[channel]
         self.run(within(self.layers[layer].group_discard(group, channel), PATIENCE_S))
         self.model.groups[group].discard(channel)
 
@@ -360,7 +356,6 @@ def test_programs_on_the_machine_local_layer() -> None:
 
         def machine() -> Programs:
             options = {"directory": f"{directory}/layer", "prefix": f"t{uuid.uuid4().hex[:8]}", "capacity": CAPACITY}
-            # What another process discards misses also what was sent before and not fetched yet.
-            return Programs(functools.partial(IPCChannelLayer, **options), owners_discard=True)
+            return Programs(functools.partial(IPCChannelLayer, **options))
 
         run_programs(machine, 70)
