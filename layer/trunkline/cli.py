@@ -132,5 +132,5 @@ def _shown(name: str, value: object) -> str:
     if name == "mode" and isinstance(value, int):
         return f"{value:04o}"
     if name == "channel_capacity" and isinstance(value, tuple):
-        return ", ".join(f"{pattern.pattern} = {capacity}" for pattern, capacity in value) or "none"
+        return ", ".join(f"re:{pattern.pattern} = {capacity}" for pattern, capacity in value) or "none"
     return "default" if value is None else str(value)

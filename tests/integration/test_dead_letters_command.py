@@ -87,7 +87,7 @@ async def test_letters_are_listed_shown_requeued_and_dropped(config: dict[str, A
 
         requeued = await ask(config, "requeue", first, "0.1-1")
         assert requeued.returncode == 1
-        assert requeued.stdout == "1 dead letter(s) requeued.\n"
+        assert requeued.stdout == "1 dead letter requeued.\n"
         assert requeued.stderr == "trunkline: There is no dead letter 0.1-1 (any more).\n"
         time.sleep(1.2)  # noqa: ASYNC251 - longer than the expiry
         again = await within(layer.receive_reliably("jobs"), 10)
@@ -95,10 +95,10 @@ async def test_letters_are_listed_shown_requeued_and_dropped(config: dict[str, A
         await again.done()
 
         assert json.loads((await ask(config, "drop", second, "--json")).stdout) == {"dropped": [second], "missing": []}
-        assert (await ask(config, "drop", "--all", "--channel", "jobs")).stdout == "2 dead letter(s) dropped.\n"
+        assert (await ask(config, "drop", "--all", "--channel", "jobs")).stdout == "2 dead letters dropped.\n"
         left = await ask(config, "show", "--all", "--json")
         assert [(letter["channel"], letter["message"]["number"]) for letter in json.loads(left.stdout)] == [("mail", 0)]
-        assert (await ask(config, "requeue", "--all")).stdout == "1 dead letter(s) requeued.\n"
+        assert (await ask(config, "requeue", "--all")).stdout == "1 dead letter requeued.\n"
         assert (await within(layer.receive_reliably("mail"), 10)).message["number"] == 0
     finally:
         await layer.close()

@@ -92,7 +92,8 @@ async def _run(layer: Any, given: argparse.Namespace, ids: Sequence[str]) -> int
             [id for id in chosen_ids if id not in missing],
             {"requeue": "requeued"}.get(given.action, "dropped"),
         )
-        _print(json.dumps({word: done, "missing": missing}) if given.json else f"{len(done)} dead letter(s) {word}.")
+        letters_done = f"{len(done)} dead letter{'s' * (len(done) != 1)} {word}."
+        _print(json.dumps({word: done, "missing": missing}) if given.json else letters_done)
         return _missing(missing if ids else [])
     finally:
         await layer.close()

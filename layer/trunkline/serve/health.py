@@ -68,7 +68,8 @@ def daphne_problem(environ: Mapping[str, str]) -> str | None:
         connection.request("GET", path, headers={"Host": "localhost"})
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        return f"Daphne doesn't answer on {host}:{deployment.port}: {error or type(error).__name__}."
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+        return f"Daphne doesn't answer on {host}:{deployment.port}: {reason}."
     finally:
         connection.close()
     return f"Daphne answered {path} with {status}." if status >= 500 else None

@@ -49,8 +49,7 @@ def test_daphne_that_does_not_answer_is_not_well() -> None:
     with answering(200) as environ:
         pass
     problem = daphne_problem(environ)
-    assert problem is not None
-    assert problem.startswith(f"Daphne doesn't answer on 127.0.0.1:{environ['TRUNKLINE_PORT']}: ")
+    assert problem == f"Daphne doesn't answer on 127.0.0.1:{environ['TRUNKLINE_PORT']}: Connection refused."
 
 
 def test_a_worker_is_well_while_it_beats(tmp_path: Path) -> None:
