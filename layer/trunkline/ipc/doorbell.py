@@ -35,6 +35,7 @@ class Doorbell:
 
     :ivar bell: its name.
     :ivar descriptor: readable when it was rung; non-blocking.
+    :ivar poll: ``poll(0)`` returns something if there is something to listen to, else an empty list.
     """
 
     def __init__(self, home: Home) -> None:
@@ -53,8 +54,9 @@ class Doorbell:
             size = fcntl.fcntl(self.descriptor, _F_GETPIPE_SZ)
         except OSError:
             size = 4096  # the least that any system gives
-        self._poll = select.poll()
-        self._poll.register(self.descriptor, select.POLLIN)
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        self.poll = poll.poll
         self._nearly_full = int(size * _WASTED_AT_MOST)
 
     def __repr__(self) -> str:
@@ -63,10 +65,6 @@ class Doorbell:
     def __del__(self) -> None:
         if getattr(self, "descriptor", -1) >= 0:
             self.close()
-
-    def rung(self) -> bool:
-        """Whether there is something to listen to."""
-        return bool(self._poll.poll(0))
 
     def listen(self) -> tuple[set[bytes], bool]:
         """Return the names that were rung for, and whether there may have been more than the pipe could hold."""

@@ -92,7 +92,14 @@ class FanOut:
     def take_at_once(self, channel: str, now: int) -> Shared | None:
         """The next message of the channel that has not expired, where direct messages can't go before it."""
         box = self._boxes.get(channel)
-        return None if box is None or box[0].after_direct else self.take(channel, now)
+        if box is None or box[0].after_direct:
+            return None
+        if box[0].deadline <= now:
+            return self.take(channel, now)
+        body = box.popleft().body
+        if not box:
+            self._close(channel)
+        return body
 
     def take(self, channel: str, now: int) -> Shared | None:
         """The next message of the channel that has not expired."""

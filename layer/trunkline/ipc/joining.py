@@ -54,6 +54,26 @@ class Joining(ABC):
     def _pass_all_on(self) -> None:
         """Wake others in place of receivers that were rung for and are no longer there."""
 
+    def join_known(self, group: str, channel: str, lifetime: int) -> bool:
+        """``group_add`` where nothing has to be told or taken in first; returns whether that was so."""
+        if self._mark not in channel:
+            return False
+        with self._lock:
+            if self._posted or (bells := self._bells) is None or bells.home.poll(0):
+                return False
+            if self._generation != self.environment.generation:
+                return False
+            return self._memberships.join_known(group, channel, now_ns(), lifetime)
+
+    def leave_known(self, group: str, channel: str) -> bool:
+        """The same for ``group_discard``."""
+        if self._mark not in channel:
+            return False
+        with self._lock:
+            if self._posted or (bells := self._bells) is None or bells.home.poll(0):
+                return False
+            return self._memberships.leave_others(group, channel)
+
     def group_add(self, group: str, channel: str, lifetime: int) -> None:
         """Make ``channel`` a member for ``lifetime`` nanoseconds: it hears what is sent from now on.
 

@@ -44,6 +44,23 @@ class Memberships:
         if end < members.soonest:
             members.soonest = end
 
+    def join_known(self, group: str, channel: str, now: int, lifetime: int) -> bool:
+        """``join`` where the store has this process in the group, for long enough; returns whether that was so."""
+        if self._told.get(group, 0) <= now or (members := self._groups.get(group)) is None:
+            return False
+        members.ends[channel] = end = now + lifetime
+        if end < members.soonest:
+            members.soonest = end
+        return True
+
+    def leave_others(self, group: str, channel: str) -> bool:
+        """``leave`` where others remain in the group; returns whether that was so."""
+        members = self._groups.get(group)
+        if members is None or len(members.ends) == 1:
+            return False
+        members.ends.pop(channel, None)
+        return True
+
     def leave(self, group: str, channel: str) -> None:
         """End a membership."""
         members = self._groups.get(group)

@@ -107,10 +107,6 @@ class Participant(Joining, Receiving):
             (name, count, max(0.0, (now + self._expiry - deadline) / 1e9)) for name, (count, deadline) in found.items()
         ]
 
-    def is_in(self, group: str) -> bool:
-        """Whether the group has a member in this process."""
-        return group in self._memberships
-
     # -- what receivers need
 
     def _collect(self) -> None:
@@ -124,7 +120,7 @@ class Participant(Joining, Receiving):
 
     def _catch_up(self) -> None:
         if self._bells is not None:
-            if self._bells.home.rung():  # which happens before anybody could know of what was posted
+            if self._bells.home.poll(0):  # which happens before anybody could know of what was posted
                 self._listen(self._bells.home)
             if self._posted:
                 self._collect()

@@ -62,13 +62,19 @@ class Receiving(ABC):
             with self._lock:
                 try:
                     body: Body | None = None
-                    bell = self._bell_of(loop)  # first: a loop that has listened to none may have missed a flush
+                    bell = None
+                    if not first or self._bells is None:
+                        bell = self._bell_of(loop)  # before it takes anything: it may have missed a flush
                     if address is not None:
                         self._heard[channel] = now = now_ns()
-                        if channel in self._ahead or channel in self._fanout:
+                        if channel in self._ahead:
                             body = self._at_hand(channel, now)
-                    if body is None and (not self._ahead.quiet(channel, bell) or channel in self._fanout):
-                        body = self._take(channel, place_of(channel), address is not None, bell)
+                        elif channel in self._fanout:
+                            body = self._fanout.take_at_once(channel, now)
+                    if body is None:
+                        bell = bell or self._bell_of(loop)
+                        if not self._ahead.quiet(channel, bell) or channel in self._fanout:
+                            body = self._take(channel, place_of(channel), address is not None, bell)
                 except LayerUnavailable as error:
                     waiter = self._pause(error, loop)
                 else:

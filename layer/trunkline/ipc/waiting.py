@@ -114,13 +114,18 @@ class Bells:
         self._free = [self.home]
         self._of_loop: dict[Doorbell, weakref.ref[asyncio.AbstractEventLoop]] = {}
         self._known: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Doorbell] = weakref.WeakKeyDictionary()
+        self._last: tuple[weakref.ref[asyncio.AbstractEventLoop] | None, Doorbell | None] = (None, None)
 
     def __repr__(self) -> str:
         return f"<Bells of {len(self._of_loop)} loops, {len(self._free)} free>"
 
     def of(self, loop: asyncio.AbstractEventLoop) -> Doorbell | None:
         """The doorbell of ``loop``, if it has one."""
-        return self._known.get(loop)
+        reference, doorbell = self._last
+        if reference is None or reference() is not loop:
+            doorbell = self._known.get(loop)
+            self._last = (weakref.ref(loop), doorbell) if doorbell is not None else (None, None)
+        return doorbell
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> Doorbell:
         """Give the running ``loop`` a doorbell."""
@@ -134,6 +139,8 @@ class Bells:
     def reclaim(self) -> bool:
         """Take the doorbells of closed loops back; returns whether there were any."""
         closed = [bell for bell, ref in self._of_loop.items() if (loop := ref()) is None or loop.is_closed()]
+        if closed:
+            self._last = (None, None)
         for doorbell in closed:
             loop = self._of_loop.pop(doorbell)()
             if loop is not None:
@@ -172,6 +179,7 @@ class Bells:
             doorbell.close()
         self._of_loop.clear()
         self._known.clear()
+        self._last = (None, None)
         self._free.clear()
 
     def abandon(self) -> None:

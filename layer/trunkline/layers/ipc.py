@@ -95,7 +95,10 @@ class IPCChannelLayer(ChannelLayer):
         return self._participant().backlog(channel)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        address = self._address(channel)
+        self._participant()  # forgets addresses after a fork
+        address = self._addresses.get(channel) if channel.__class__ is str else None
+        if address is None:
+            address = self._address(channel)
         now = time.monotonic_ns()
         if now > self._turn_ends:
             await self._turn(now)
@@ -125,21 +128,37 @@ class IPCChannelLayer(ChannelLayer):
                 return name, message
 
     async def group_add(self, group: str, channel: str) -> None:
-        participant = self._judged(group, channel)
-        participant.group_add(group, channel, self._membership_ns)
+        current = self._current
+        if (
+            group.__class__ is str
+            and channel.__class__ is str
+            and channel in self._checked
+            and current is not None
+            and not current.inherited
+            and current.join_known(group, channel, self._membership_ns)
+        ):
+            return
+        self._judge_names(group, channel)
+        self._participant().group_add(group, channel, self._membership_ns)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        participant = self._judged(group, channel)
-        participant.group_discard(group, channel)
+        current = self._current
+        if (
+            group.__class__ is str
+            and channel.__class__ is str
+            and channel in self._checked
+            and current is not None
+            and not current.inherited
+            and current.leave_known(group, channel)
+        ):
+            return
+        self._judge_names(group, channel)
+        self._participant().group_discard(group, channel)
 
-    def _judged(self, group: str, channel: str) -> Participant:
-        """The participant, once both names are known to be legal."""
-        participant = self._participant()
-        if group.__class__ is not str or not participant.is_in(group):
-            names.check_group(group)
+    def _judge_names(self, group: str, channel: str) -> None:
+        names.check_group(group)
         if channel.__class__ is not str or channel not in self._checked:
             self._check(channel)
-        return participant
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         names.check_group(group)

@@ -28,6 +28,25 @@ def test_joining_again_moves_the_end_and_doubles_nothing(memberships: Membership
     assert list(memberships.members("room", 15)) == ["a!1"]
 
 
+def test_what_the_store_knows_needs_no_telling(memberships: Memberships) -> None:
+    assert not memberships.join_known("room", "a!1", 0, 10)
+    memberships.told("room", 5)
+    memberships.join("room", "a!1", 10)
+    assert memberships.join_known("room", "a!2", 4, 2)
+    assert not memberships.join_known("room", "a!3", 5, 10)
+    assert list(memberships.members("room", 5)) == ["a!1", "a!2"]
+    assert list(memberships.members("room", 6)) == ["a!1"]
+
+
+def test_only_where_others_remain_nobody_has_to_be_told_of_a_leave(memberships: Memberships) -> None:
+    for channel in ("a!1", "a!2"):
+        memberships.join("room", channel, 10)
+    assert not memberships.leave_others("hall", "a!1")
+    assert memberships.leave_others("room", "a!1")
+    assert not memberships.leave_others("room", "a!2")
+    assert list(memberships.members("room", 0)) == ["a!2"]
+
+
 def test_a_group_without_members_is_vacant_until_somebody_joins(memberships: Memberships) -> None:
     memberships.join("left", "a!1", 10)
     memberships.leave("left", "a!1")
