@@ -3,75 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
-from trunkline.codec import Shared
-from trunkline.mailbox import Mailbox
-from trunkline.mailbox.waiting import SLICE
-from trunkline.stats import Counters
-
-OWN = "specific." + "a" * 24 + "!"
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Story:
-    """A mailbox with a clock that stands still, and a record of what the transport was told."""
-
-    def __init__(self, capacity: int = 3) -> None:
-        self.clock = Clock()
-        self.counters = Counters()
-        self.told: list[object] = []
-        self.box = Mailbox(
-            capacity_of=lambda _channel: capacity,
-            idle=60,
-            clock=self.clock,
-            consumed=lambda _channel, token, _capacity: self.told.append(token),
-            counters=self.counters,
-        )
-
-    def direct(self, local: str, body: bytes, token: object, life: float = 60) -> None:
-        self.box.deliver(OWN + local, self.clock() + life, body, token)
-
-    async def receive(self, channel: str) -> bytes:
-        """As the layer does."""
-        waited = False
-        while True:
-            got = self.box.ask(channel, waited)
-            if got is None:
-                self.box.open(channel)
-                continue
-            if isinstance(got, (bytes, Shared)):
-                return got if isinstance(got, bytes) else got.body
-            try:
-                await got
-            except BaseException:
-                self.box.withdraw(channel, got)
-                raise
-            waited = True
-
-    def group(self, group: str, body: bytes) -> int:
-        return self.box.deliver_group(group, self.clock() + 60, body)
+from support.mailbox import OWN, Story, soon
 
 
 @pytest.fixture
 def story() -> Story:
     return Story()
-
-
-async def soon(condition: Callable[[], bool]) -> None:
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0)
-
-    await asyncio.wait_for(wait(), 5)
 
 
 @pytest.mark.asyncio
@@ -247,87 +187,3 @@ async def test_receivers_that_find_messages_let_others_run_every_few_millisecond
     await asyncio.gather(other(), *(drain(local) for local in ("1", "2", "3")))
     assert received == 600
     assert max(rounds) <= 4 + 3  # two milliseconds, and one message of each receiver
-
-
-@pytest.mark.asyncio
-async def test_a_group_message_for_many_lets_others_run_between_its_members(story: Story) -> None:
-    members = 10 * SLICE
-    rounds = 0
-
-    def count() -> None:
-        nonlocal rounds
-        rounds += 1
-        asyncio.get_running_loop().call_soon(count)
-
-    tasks = [asyncio.create_task(story.receive(f"{OWN}{local}")) for local in range(members)]
-    await soon(lambda: story.box.waiting() == members)
-    for local in range(members):
-        story.box.join("room", f"{OWN}{local}", story.clock() + 60)
-    count()
-    order: list[int] = []
-    for local, task in enumerate(tasks):
-        task.add_done_callback(lambda _task, local=local: order.append(local))
-    story.group("room", b"all")
-    assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == [b"all"] * members
-    assert rounds >= 10
-    assert order == list(range(members))
-
-
-@pytest.mark.asyncio
-async def test_members_that_further_messages_reach_before_their_turn_miss_and_double_nothing(story: Story) -> None:
-    members, messages = 5 * SLICE, 3
-    got: dict[int, list[bytes]] = {local: [] for local in range(members)}
-
-    async def read(local: int) -> None:
-        for _ in range(messages):
-            got[local].append(await story.receive(f"{OWN}{local}"))
-
-    tasks = [asyncio.create_task(read(local)) for local in range(members)]
-    await soon(lambda: story.box.waiting() == members)
-    for local in range(members):
-        story.box.join("room", f"{OWN}{local}", story.clock() + 60)
-    for number in range(messages):
-        assert story.group("room", b"%d" % number) == 0
-        await asyncio.sleep(0)
-    await asyncio.wait_for(asyncio.gather(*tasks), 5)
-    assert set(map(tuple, got.values())) == {(b"0", b"1", b"2")}
-
-
-@pytest.mark.asyncio
-async def test_a_member_that_is_cancelled_before_its_turn_leaves_the_message_to_the_next(story: Story) -> None:
-    members = 3 * SLICE
-    tasks = [asyncio.create_task(story.receive(f"{OWN}{local}")) for local in range(members)]
-    await soon(lambda: story.box.waiting() == members)
-    heirs = [asyncio.create_task(story.receive(f"{OWN}{local}")) for local in range(members)]
-    await soon(lambda: story.box.waiting() == 2 * members)
-    for local in range(members):
-        story.box.join("room", f"{OWN}{local}", story.clock() + 60)
-    story.group("room", b"all")
-    for task in tasks:
-        task.cancel()
-    assert await asyncio.wait_for(asyncio.gather(*heirs), 5) == [b"all"] * members
-
-
-def test_what_a_loop_that_ended_had_not_come_to_goes_to_receivers_in_the_next_loop(story: Story) -> None:
-    members = 50 * SLICE
-    heard: dict[int, list[bytes]] = {local: [] for local in range(members)}
-
-    async def read(local: int) -> None:
-        while True:
-            heard[local].append(await story.receive(f"{OWN}{local}"))
-
-    async def use_the_loop(number: bytes, until: Callable[[], bool]) -> None:
-        readers = [asyncio.create_task(read(local)) for local in range(members)]
-        await soon(lambda: story.box.waiting() == members)
-        story.group("room", number)
-        await soon(until)
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
-
-    for local in range(members):
-        story.box.join("room", f"{OWN}{local}", story.clock() + 60)
-    asyncio.run(use_the_loop(b"1", lambda: any(heard.values())))
-    assert not all(heard.values())
-    asyncio.run(use_the_loop(b"2", lambda: all(b"2" in got for got in heard.values())))
-    assert set(map(tuple, heard.values())) == {(b"1", b"2")}

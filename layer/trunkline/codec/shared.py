@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 _ATOMS = frozenset((str, int, float, bool, bytes, type(None)))
+_MOST_BYTES = 4096  # of a body that is kept beside what was read of it
 
 
 class Shared:
     """An encoded group message.
 
-    A message without lists or dicts inside is read once, and every receiver gets a copy of that dict, which is as good
-    as reading it again and takes a third of the time; any other is read for each receiver.
+    A small message without lists or dicts inside is read once, and every receiver gets a copy of that dict, which is as
+    good as reading it again and takes a third of the time; any other is read for each receiver.
 
     :ivar body: the encoded message.
     :ivar flat: what to copy, once it is known.
@@ -35,7 +36,7 @@ class Shared:
             return self.flat.copy()
         message = decode(self.body)
         if not self._nested:
-            if all(value.__class__ in _ATOMS for value in message.values()):
+            if len(self.body) <= _MOST_BYTES and all(value.__class__ in _ATOMS for value in message.values()):
                 self.flat = message.copy()
             else:
                 self._nested = True

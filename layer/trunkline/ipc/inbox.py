@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
@@ -14,7 +15,6 @@ from trunkline.ipc.fanout import FanOut, Unread
 from trunkline.ipc.keys import NEVER, head_of, place_of
 from trunkline.ipc.memberships import Memberships
 from trunkline.ipc.waiting import Waiting
-from trunkline.mailbox import Waiter
 from trunkline.stats import Counters
 
 COLLECT_MESSAGES = 500  # taken out of the inbox in one transaction
@@ -115,14 +115,14 @@ class Inbox:
     def _give(self, group: str, deadline: int, body: Shared, unread: dict[str, int], now: int) -> None:
         waiting, fanout = self._waiting, self._fanout
         usual = Unread(deadline, body, False)
-        running = asyncio._get_running_loop()
-        due: list[Waiter] = []
+        running, begun = asyncio._get_running_loop(), time.monotonic()
+        due: list[str] = []
         for channel in self._memberships.members(group, now):
             direct = unread.get(channel) if unread else None
             if direct:
                 taken = fanout.put(channel, usual._replace(after_direct=True), now, self._capacity_of(channel) - direct)
             else:
                 taken = fanout.put_first(channel, usual) or fanout.put(channel, usual, now, self._capacity_of(channel))
-            if taken and not waiting.wake(channel, running, due):
+            if taken and not waiting.due(channel, running, due):
                 waiting.wake(head_of(channel), running)
-        waiting.wake_in_slices(due)
+        waiting.wake_in_slices(due, running, begun)

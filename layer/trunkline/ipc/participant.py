@@ -53,7 +53,7 @@ class Participant(Joining, Receiving):
         self._expiry = int(options.common.expiry * 1e9)
         self._lock = threading.RLock()
         self.records = records_for(options.common.symmetric_encryption_keys, options.common.prefix)
-        self._waiting = Waiting()
+        self._waiting = Waiting(self._lock)
         self._memberships = Memberships()
         self._fanout = FanOut(counters)
         self._ahead = Ahead()
@@ -167,6 +167,8 @@ class Participant(Joining, Receiving):
 
     def _rung(self, doorbell: Doorbell) -> None:
         with self._lock:
+            if self._waiting.lag():
+                return  # the loop says it again in its next round
             self._woken.clear()
             try:
                 self._listen(doorbell)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 
 from trunkline.ipc.directory import Home
 from trunkline.ipc.doorbell import Doorbell
+from trunkline.ipc.keys import head_of
 from trunkline.mailbox import Waiter, wake
 from trunkline.mailbox.waiting import Slices
 
 
 class Waiting:
-    """Who waits for what; any thread may call it while holding its owner's lock."""
+    """Who waits for what; any thread may call it while holding ``lock``."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
         self._waiters: dict[str, list[Waiter]] = {}
-        self._slices: Slices | None = None
+        self._due: set[str] = set()
+        self._slices: Slices[str] | None = None
 
     def __contains__(self, name: object) -> bool:
         return name in self._waiters
@@ -35,13 +40,10 @@ class Waiting:
         else:
             queue.append(waiter)
 
-    def wake(
-        self, name: str, running: asyncio.AbstractEventLoop | None = None, due: list[Waiter] | None = None
-    ) -> bool:
+    def wake(self, name: str, running: asyncio.AbstractEventLoop | None = None) -> bool:
         """Wake the first that waits for ``name``; returns whether there was one.
 
         :param running: the event loop that runs in this thread, where the caller knows it.
-        :param due: takes a receiver of that loop instead of its being woken, for ``wake_in_slices``.
         """
         queue = self._waiters.get(name)
         if queue is None:
@@ -51,10 +53,7 @@ class Waiting:
         while queue and not woken:
             waiter = queue.pop(0)
             if waiter.get_loop() is running and not waiter.done():  # as ``wake``, for what is usual
-                if due is None:
-                    waiter.set_result(None)
-                else:
-                    due.append(waiter)
+                waiter.set_result(None)
                 woken = True
             else:
                 woken = wake(waiter, running)
@@ -62,13 +61,44 @@ class Waiting:
             del self._waiters[name]
         return woken
 
-    def wake_in_slices(self, due: list[Waiter]) -> None:
-        """Wake receivers of the event loop that runs in this thread, some in each of its rounds."""
-        if due:
-            loop = due[0].get_loop()
-            if self._slices is None or self._slices.loop is not loop:
-                self._slices = Slices(loop)
-            self._slices.wake(due)
+    def due(self, name: str, running: asyncio.AbstractEventLoop | None, due: list[str]) -> bool:
+        """As ``wake``, but a receiver of the running loop goes on waiting, and ``due`` takes it for later."""
+        queue = self._waiters.get(name)
+        if queue is None:
+            return False
+        if queue[0].get_loop() is not running or head_of(name) in self._waiters:
+            return self.wake(name, running)
+        if self._slices is None or self._slices.loop is not running or name not in self._due:
+            due.append(name)
+        return True
+
+    def wake_in_slices(self, due: list[str], running: asyncio.AbstractEventLoop | None, begun: float) -> None:
+        """Wake receivers of the running loop, some in each of its rounds; ``begun`` as in ``Slices.add``."""
+        if running is None:
+            return
+        slices = self._slices
+        if slices is None or slices.loop is not running:
+            slices = self._slices = Slices(running, self._wake_due, time.monotonic)
+            self._due.clear()  # of a loop that may have ended
+        self._due.update(due)
+        slices.add(due, begun)
+        if not slices:
+            self._slices = None
+
+    def lag(self) -> bool:
+        """Whether receivers of the running loop have been due for so long that no more should be read for them."""
+        slices = self._slices
+        return slices is not None and slices.loop is asyncio._get_running_loop() and slices.lag()
+
+    def _wake_due(self, names: list[str]) -> None:
+        with self._lock:
+            running = asyncio._get_running_loop()
+            for name in names:
+                self._due.discard(name)
+                if not self.wake(name, running):
+                    self.wake(head_of(name), running)
+            if self._slices is not None and self._slices.loop is running and not self._slices:
+                self._slices = None
 
     def wake_all(self) -> None:
         """Wake the first that waits for each name; each goes on to wake the next if there is more."""

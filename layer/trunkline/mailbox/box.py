@@ -26,9 +26,11 @@ class Box:
     There may be ten thousands of them, most of them empty: ``items`` is made with the first message.
 
     :ivar groups: how many groups the channel is in.
+    :ivar woken: who was woken last and has not asked for a message yet.
+    :ivar due: what will wake a receiver for a group message; of no meaning if its event loop has ended.
     """
 
-    __slots__ = ("capacity", "groups", "head", "items", "last_receive", "name", "tally", "waiters")
+    __slots__ = ("capacity", "due", "groups", "head", "items", "last_receive", "name", "tally", "waiters", "woken")
 
     def __init__(self, name: str, capacity: int, now: float, tally: Tally) -> None:
         self.name = name
@@ -37,8 +39,14 @@ class Box:
         self.tally = tally
         self.items: deque[Item] | None = None
         self.waiters: list[Waiter] = []
+        self.woken: Waiter | None = None
         self.groups = 0
+        self.due: object = None
         self.last_receive = now
+
+    def awaited(self) -> bool:
+        """Whether somebody waits, or was woken and has not come to run yet."""
+        return bool(self.waiters) or (self.woken is not None and not self.woken.get_loop().is_closed())
 
 
 class Head:

@@ -55,7 +55,7 @@ class Mailbox:
         self._groups: dict[str, Group[Box]] = {}
         self._firsts: dict[Box, Item] = {}  # what lay first at the last sweep
         self._turns = Turns(clock)
-        self._slices: Slices | None = None
+        self._slices: Slices[Box] | None = None
         self.lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -82,11 +82,12 @@ class Mailbox:
             box.items = deque()
         box.items.append((deadline, body, token))
         if box.waiters:
-            waiter = box.waiters.pop(0)
+            waiter = box.waiters[0]
             if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
+                box.woken = box.waiters.pop(0)
                 waiter.set_result(None)
                 return
-            if wake(waiter, running) or self._wake(box, running):
+            if self._wake(box, running):
                 return
         if self._heads:
             self._offer(box)
@@ -112,7 +113,10 @@ class Mailbox:
         dropped = 0
         running = running or asyncio._get_running_loop()
         heads = self._heads
-        due: list[Waiter] = []
+        slices = self._slices
+        if slices is None or slices.loop is not running:
+            slices = None if running is None else Slices(running, self._wake_due, self._clock)
+        due: list[Box] = []
         for box in members.ends:
             items = box.items
             if items is None:
@@ -124,19 +128,28 @@ class Mailbox:
                 dropped += 1
                 continue
             if box.waiters:
-                waiter = box.waiters.pop(0)
-                if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
-                    due.append(waiter)
+                # A receiver of the prefix must not come before one of the full name that is due.
+                if slices is not None and box.waiters[0].get_loop() is running and not (heads and box.head in heads):
+                    if box.due is not slices:
+                        box.due = slices
+                        due.append(box)
                     continue
-                if wake(waiter, running) or self._wake(box, running):
+                if self._wake(box, running):
                     continue
             if heads:
                 self._offer(box)
-        if due:
-            if self._slices is None or self._slices.loop is not running:
-                self._slices = Slices(due[0].get_loop())
-            self._slices.wake(due)
+        if slices is not None:
+            slices.add(due, now)
+            self._slices = slices if slices else None
         return dropped
+
+    def after_turns(self, action: Callable[[], None]) -> None:
+        """Do it in a next round of the running loop: where members are late with what they have, when they had it."""
+        slices, running = self._slices, asyncio.get_running_loop()
+        if slices is not None and slices.loop is running and slices.lag():
+            slices.then(action)
+        else:
+            running.call_soon(action)
 
     def sweep(self) -> None:
         """Let go of what expired and of channels that nobody uses any more; call it about once a second."""
@@ -154,7 +167,7 @@ class Mailbox:
                         holding.append(box)
                     else:
                         box.items = None
-                if box.last_receive < long_ago and not box.waiters:
+                if box.last_receive < long_ago and not box.awaited():
                     if expired and box.groups:
                         gone.add(box)
                     if not box.items and (expired or not box.groups):
@@ -267,6 +280,8 @@ class Mailbox:
             if box is None:
                 return None
             items = box.items
+            if waited:
+                box.woken = None
             if items:
                 box.last_receive = now = self._clock()
                 if not waited and now >= self._turns.ends:
@@ -295,11 +310,11 @@ class Mailbox:
             if box is None:
                 return
             box.last_receive = self._clock()
+            if awaited is box.woken:
+                box.woken = None
             if not isinstance(awaited, NextTurn) and awaited in box.waiters:
                 box.waiters.remove(awaited)
-                if box.items and not box.waiters:
-                    self._offer(box)
-            elif box.items and not self._wake(box, None):
+            if box.items and not self._wake(box, None):
                 self._offer(box)
 
     async def receive_any(self, head_name: str) -> tuple[str, Body]:
@@ -368,9 +383,31 @@ class Mailbox:
         if waiters:
             running = running or asyncio._get_running_loop()
             while waiters:
-                if wake(waiters.pop(0), running):
+                waiter = waiters.pop(0)
+                if wake(waiter, running):
+                    box.woken = waiter
                     return True
         return False
+
+    def _wake_due(self, boxes: list[Box]) -> None:
+        """The turn of members that a group message reached. Until then they wait, for a sweep as for receivers."""
+        with self.lock:
+            running = asyncio._get_running_loop()
+            for box in boxes:
+                box.due = None
+                if not box.items:
+                    continue
+                if box.waiters:
+                    waiter = box.waiters[0]
+                    if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
+                        box.woken = box.waiters.pop(0)
+                        waiter.set_result(None)
+                        continue
+                    if self._wake(box, running):
+                        continue
+                self._offer(box)
+            if self._slices is not None and self._slices.loop is running and not self._slices:
+                self._slices = None
 
     def _wake_again(self, holding: list[Box]) -> None:
         """What lay first at the last sweep too goes to the next receivers: the loop of those before stands still."""

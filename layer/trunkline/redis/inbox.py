@@ -107,8 +107,8 @@ class InboxReader:
             return
         if not self._current():
             ended.set_result(None)
-        elif problem:  # receivers come back before the next read
-            asyncio.get_running_loop().call_soon(self._ask)
+        elif problem:  # receivers come back before the next read, unless there are very many of them
+            self.process.mailbox.after_turns(self._ask)
         else:
             self._ask()
 
