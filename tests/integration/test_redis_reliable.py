@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from support.documented import acl_rules
 from support.proxy import Proxy
 from support.servers import RedisServer
 from trunkline import ChannelFull, RedisChannelLayer
@@ -386,3 +387,31 @@ async def test_a_reply_that_gets_lost_and_a_request_that_comes_late_change_nothi
     await asyncio.to_thread(proxy.replay, request)
     await last.done()
     await nothing_comes(layer)
+
+
+async def test_a_user_without_the_rights_for_it_loses_nothing_and_the_log_says_why(
+    new_layer: NewLayer, shared_redis: list[RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    sender, server = new_layer(), shared_redis[0]
+    user = f"user-{sender.prefix}"
+    suffices, *more = [[rule.replace("trunkline", sender.prefix) for rule in rules] for rules in acl_rules()]
+    at_least_once = next(rules for rules in more if "+xclaim" in rules)
+    for number in range(4):
+        await sender.send("jobs", numbered(number))
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", user, *suffices)
+        worker = new_layer(hosts=[f"redis://{user}:the-password@127.0.0.1:{server.port}"])
+        try:
+            waiting = asyncio.ensure_future(worker.receive_reliably("jobs"))
+            await asyncio.wait({waiting}, timeout=2.0)
+            assert not waiting.done()
+            assert "Receiving from" in caplog.text
+            assert "can't run this command" in caplog.text or "permissions" in caplog.text
+            client.execute_command("ACL", "SETUSER", user, *at_least_once)
+            got = [await within(waiting, 20, what="a delivery"), *[await take(worker) for _ in range(3)]]
+            assert [delivery.message for delivery in got] == [numbered(number) for number in range(4)]
+            for delivery in got:
+                await delivery.done()
+        finally:
+            await worker.close()
+            client.execute_command("ACL", "DELUSER", user)

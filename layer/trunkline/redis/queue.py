@@ -257,6 +257,9 @@ class BellReader:
                     pause = 0.02
                 except (ServerAway, NotNow) as error:
                     mark_away(self.server, str(error))
+                    if isinstance(error, NotNow):
+                        warn = self.process.warn
+                        warn("taking", "Receiving from %s failed and goes on when it can: %s", self.server.label, error)
                     if isinstance(error, Unfit):
                         for queue in queues:
                             queue.fail(partial(ConfigurationError, str(error)))

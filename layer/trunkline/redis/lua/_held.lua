@@ -4,7 +4,10 @@
 local GROUP, NOBODY = 'readers', '-'
 
 local function open_stream(held)
-  if redis.call('EXISTS', held) == 0 then redis.call('XGROUP', 'CREATE', held, GROUP, '0', 'MKSTREAM') end
+  if redis.call('EXISTS', held) == 0 then
+    redis.call('XGROUP', 'CREATE', held, GROUP, '0', 'MKSTREAM')
+    redis.call('XCLAIM', held, GROUP, NOBODY, 0, '0-1', 'JUSTID') -- whether it may be done
+  end
   redis.call('PERSIST', held)
 end
 

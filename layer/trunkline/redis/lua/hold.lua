@@ -48,11 +48,18 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', again, '-inf', now, 'LIMIT', 0, 
   if who then claim(id, times + 1) end
 end
 local fresh = {'XCLAIM', held, GROUP, consumer, 0}
+local opened = false
 while #ids < most and bytes < MOST_BYTES do
+  if not opened then -- before anything is taken out: it fails where the user has no right to do it
+    local first = redis.call('LRANGE', queue, 0, 0)[1]
+    if first and deadline_of(first) > now then
+      open_stream(held)
+      opened = true
+    end
+  end
   local record = redis.call('LPOP', queue)
   if not record then break end
   if deadline_of(record) > now then
-    if #fresh == 5 then open_stream(held) end
     local id = redis.call('XADD', held, '*', 'r', record)
     fresh[#fresh + 1] = id
     give(id, 1, record)
