@@ -73,7 +73,7 @@ class Reporter:
             "process": self._process.id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "program": os.path.basename(sys.argv[0] if sys.argv else ""),
+            "program": _program(sys.argv[0] if sys.argv else ""),
             "age": round(now - self._began, 1),
             "messages_count": messages,
             "messages_count_per_second": round(more / passed, 1) if passed > 0.1 else 0.0,
@@ -86,3 +86,9 @@ class Reporter:
             "unread": self._process.mailbox.unread(),
         }
         return json.dumps(row)
+
+
+def _program(path: str) -> str:
+    """What a process calls itself; of ``python -m daphne``, whose file is ``daphne/__main__.py``, the package."""
+    folder, name = os.path.split(path)
+    return os.path.basename(folder) if name == "__main__.py" and folder else name
