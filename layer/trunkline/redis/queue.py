@@ -257,12 +257,12 @@ class BellReader:
                     pause = 0.02
                 except (ServerAway, NotNow) as error:
                     mark_away(self.server, str(error))
-                    if isinstance(error, NotNow):
-                        warn = self.process.warn
-                        warn("taking", "Receiving from %s failed and goes on when it can: %s", self.server.label, error)
                     if isinstance(error, Unfit):
                         for queue in queues:
                             queue.fail(partial(ConfigurationError, str(error)))
+                    elif isinstance(error, NotNow):
+                        warn = self.process.warn
+                        warn("taking", "Receiving from %s failed and goes on when it can: %s", self.server.label, error)
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 0.5)
         finally:
