@@ -128,32 +128,25 @@ class IPCChannelLayer(ChannelLayer):
                 return name, message
 
     async def group_add(self, group: str, channel: str) -> None:
-        current = self._current
-        if (
-            group.__class__ is str
-            and channel.__class__ is str
-            and channel in self._checked
-            and current is not None
-            and not current.inherited
-            and current.join_known(group, channel, self._membership_ns)
-        ):
+        current = self._current_if_judged(group, channel)
+        if current is not None and current.join_known(group, channel, self._membership_ns):
             return
         self._judge_names(group, channel)
         self._participant().group_add(group, channel, self._membership_ns)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        current = self._current
-        if (
-            group.__class__ is str
-            and channel.__class__ is str
-            and channel in self._checked
-            and current is not None
-            and not current.inherited
-            and current.leave_known(group, channel)
-        ):
+        current = self._current_if_judged(group, channel)
+        if current is not None and current.leave_known(group, channel):
             return
         self._judge_names(group, channel)
         self._participant().group_discard(group, channel)
+
+    def _current_if_judged(self, group: str, channel: str) -> Participant | None:
+        """This process' participant, where the channel's name was judged before; a group that it knows was, too."""
+        current = self._current
+        if current is None or current.inherited or group.__class__ is not str or channel.__class__ is not str:
+            return None
+        return current if channel in self._checked else None
 
     def _judge_names(self, group: str, channel: str) -> None:
         names.check_group(group)

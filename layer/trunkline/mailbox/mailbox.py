@@ -81,15 +81,7 @@ class Mailbox:
         if box.items is None:
             box.items = deque()
         box.items.append((deadline, body, token))
-        if box.waiters:
-            waiter = box.waiters[0]
-            if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
-                box.woken = box.waiters.pop(0)
-                waiter.set_result(None)
-                return
-            if self._wake(box, running):
-                return
-        if self._heads:
+        if not self._wake(box, running):
             self._offer(box)
 
     def deliver_group(
@@ -384,9 +376,12 @@ class Mailbox:
             running = running or asyncio._get_running_loop()
             while waiters:
                 waiter = waiters.pop(0)
-                if wake(waiter, running):
-                    box.woken = waiter
-                    return True
+                if waiter.get_loop() is running and not waiter.done():  # as ``wake``, for what is usual
+                    waiter.set_result(None)
+                elif not wake(waiter, running):
+                    continue
+                box.woken = waiter
+                return True
         return False
 
     def _wake_due(self, boxes: list[Box]) -> None:
@@ -395,17 +390,8 @@ class Mailbox:
             running = asyncio._get_running_loop()
             for box in boxes:
                 box.due = None
-                if not box.items:
-                    continue
-                if box.waiters:
-                    waiter = box.waiters[0]
-                    if waiter.get_loop() is running and not waiter.done():  # as ``_wake``, for what is usual
-                        box.woken = box.waiters.pop(0)
-                        waiter.set_result(None)
-                        continue
-                    if self._wake(box, running):
-                        continue
-                self._offer(box)
+                if box.items and not self._wake(box, running):
+                    self._offer(box)
             if self._slices is not None and self._slices.loop is running and not self._slices:
                 self._slices = None
 
