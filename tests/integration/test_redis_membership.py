@@ -288,3 +288,30 @@ async def test_a_thousand_joins_of_one_turn_are_a_call_for_each_virtual_shard(
     assert calls < 600, "a thousand joins, and the beats of some seconds"
     await layer.group_send("first", numbered(1))
     assert await within(first, 5) == numbered(1)
+
+
+@pytest.mark.asyncio
+async def test_close_ends_joins_that_wait_behind_others_and_opens_no_connection_for_them(
+    redis_server: RedisServer, proxy: Proxy, make: Callable[..., RedisChannelLayer]
+) -> None:
+    layer = make(proxy.url)
+    name = await layer.new_channel()
+    first = asyncio.ensure_future(layer.receive(name))
+    await layer.group_add("first", name)
+    proxy.stall()
+    joins: list[asyncio.Future[None]] = []
+    for turn in range(5):  # the first turn's joins are under way, those of the others wait behind them
+        joins += [asyncio.ensure_future(layer.group_add(f"room-{turn}-{number}", name)) for number in range(100)]
+        await asyncio.sleep(0.05)
+    await within(layer.close(), 15, "the end of close()")
+    proxy.flow()
+    results = await within(asyncio.gather(*joins, return_exceptions=True), 5, "the end of all joins")
+    assert {type(result) for result in results} <= {type(None), LayerUnavailable}
+    first.cancel()
+
+    async def nobody_is_connected() -> None:
+        with redis_server.client() as client:
+            own = client.client_id()
+            assert [entry for entry in client.client_list() if int(entry["id"]) != own] == []
+
+    await eventually(nobody_is_connected, 5)

@@ -185,24 +185,21 @@ class RedisChannelLayer(ReliableReceiving):
         if runtime.groups.add_known(group, channel):
             return
         names.check_group(group)
-        own = self._is_open(runtime, channel)
-        address = None if own else names.address_of(names.check_channel(channel))
+        engine = runtime.engine()
+        if engine is not None and self._is_open(runtime, channel):
+            runtime.attend(engine)
+            await runtime.groups.add_own(engine, group, channel)
+            return
+        address = names.address_of(names.check_channel(channel))
 
         async def add(engine: Engine) -> None:
-            if own or (address is not None and address.process == self.process):
+            if address is not None and address.process == self.process:
                 runtime.attend(engine)
                 await runtime.groups.add_own(engine, group, channel)
             else:
                 await runtime.groups.add_foreign(engine, group, channel, address)
 
-        engine = runtime.engine()
-        if engine is None:
-            await runtime.run(add)
-        elif own:
-            runtime.attend(engine)
-            await runtime.groups.add_own(engine, group, channel)
-        else:
-            await add(engine)
+        await (add(engine) if engine is not None else runtime.run(add))
 
     async def group_discard(self, group: str, channel: str) -> None:
         runtime = self._runtime
@@ -211,16 +208,18 @@ class RedisChannelLayer(ReliableReceiving):
         if runtime.groups.discard_known(group, channel):
             return
         names.check_group(group)
-        own = self._is_open(runtime, channel)
-        address = None if own else names.address_of(names.check_channel(channel))
+        engine = runtime.engine()
+        if engine is not None and self._is_open(runtime, channel):
+            await runtime.groups.discard_own(engine, group, channel)
+            return
+        address = names.address_of(names.check_channel(channel))
 
         async def discard(engine: Engine) -> None:
-            if own or (address is not None and address.process == self.process):
+            if address is not None and address.process == self.process:
                 await runtime.groups.discard_own(engine, group, channel)
             else:
                 await runtime.groups.discard_foreign(engine, group, channel, address)
 
-        engine = runtime.engine()
         await (discard(engine) if engine is not None else runtime.run(discard))
 
     @staticmethod

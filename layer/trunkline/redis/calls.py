@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from trunkline.errors import LayerUnavailable
 from trunkline.redis.process import Process, Token
@@ -38,22 +37,30 @@ class Lane:
         self.prefix: tuple[Arg, ...] = (b"EVALSHA", script(name).sha, 2, key, process.keys.canary(shard))
 
 
+class Outcome(Protocol):
+    """What learns how an operation ended: a future, or what acts at once, in the loop of the pipe."""
+
+    def cancelled(self) -> bool: ...
+    def done(self) -> bool: ...
+    def set_result(self, answer: str, /) -> None: ...
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
 class Operation:
     """One thing to do on the server.
 
     :ivar own: this operation's own arguments.
+    :ivar outcome: learns the answer.
     :ivar held: kept and retried for as long as it takes (messages that were taken and go back).
     :ivar since: monotonic seconds when it was asked for.
     """
 
-    __slots__ = ("future", "held", "lane", "own", "since", "size")
+    __slots__ = ("held", "lane", "outcome", "own", "since", "size")
 
-    def __init__(
-        self, lane: Lane, own: tuple[Arg, ...], future: asyncio.Future[str], size: int, held: bool, since: float
-    ) -> None:
+    def __init__(self, lane: Lane, own: tuple[Arg, ...], outcome: Outcome, size: int, held: bool, since: float) -> None:
         self.lane = lane
         self.own = own
-        self.future = future
+        self.outcome = outcome
         self.size = size
         self.held = held
         self.since = since
@@ -94,17 +101,17 @@ class Call:
         """:param unconfirmed: why what was stored counts as failed all the same."""
         letters = self.lane.letters
         for index, operation in enumerate(self.operations):
-            if operation.future.done():
+            if operation.outcome.done():
                 continue
             if unconfirmed and self.lane.replicated and not operation.held and (not letters or answer[index] == "k"):
-                operation.future.set_exception(LayerUnavailable(unconfirmed))
+                operation.outcome.set_exception(LayerUnavailable(unconfirmed))
             else:
-                operation.future.set_result(answer[index] if letters else answer)
+                operation.outcome.set_result(answer[index] if letters else answer)
 
     def fail(self, make: Callable[[], Exception]) -> None:
         for operation in self.operations:
-            if not operation.future.done():
-                operation.future.set_exception(make())
+            if not operation.outcome.done():
+                operation.outcome.set_exception(make())
 
 
 Acks = list[tuple[int, dict[str, list[Token]]]]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from trunkline.codec import DIRECT, Record
 from trunkline.errors import ChannelFull, LayerUnavailable
 from trunkline.names import address_of
-from trunkline.redis.calls import Lane
+from trunkline.redis.calls import Lane, Operation, Outcome
 from trunkline.redis.inbox import InboxReader
 from trunkline.redis.pipeline import Pipe
 from trunkline.redis.process import INBOX_BYTES, Process, Server
@@ -101,6 +102,18 @@ class Engine:
         """
         lane = self._lane(script, shard, self.process.keys.key(shard, kind, name), head)
         return self.pipe(self.process.server_of(shard)).add(lane, own, size, held)
+
+    def tell(self, script: str, shard: int, head: tuple[Arg, ...], groups: tuple[str, ...], outcome: Outcome) -> None:
+        """Queue a script operation about groups of this process.
+
+        :raises LayerUnavailable: at once or in the outcome, as ``call``; and when the engine has stopped.
+        """
+        if self.stopped:
+            raise LayerUnavailable("The layer was closed before its groups could be told to the server.")
+        process = self.process
+        lane = self._lane(script, shard, process.keys.key(shard, "of", process.id), head)
+        operation = Operation(lane, groups, outcome, 0, False, time.monotonic())
+        self.pipe(process.server_of(shard)).put(operation, len(groups))
 
     def _lane(self, script: str, shard: int, key: str, head: tuple[Arg, ...]) -> Lane:
         lane = self._lanes.get((script, key, head))

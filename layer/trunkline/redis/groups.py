@@ -10,47 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
 import ormsgpack
 
 from trunkline.codec import CONTROL, GROUP, Record, Unreadable
-from trunkline.errors import LayerUnavailable
-from trunkline.mailbox import Waiter, wake
+from trunkline.mailbox import Waiter
 from trunkline.names import Address
 from trunkline.redis.engine import Engine
 from trunkline.redis.process import INBOX_BYTES, Membership, Process
 from trunkline.redis.replies import Arg
-from trunkline.redis.ring import VIRTUAL_SHARDS
+from trunkline.redis.telling import Telling, Tellings
 
-REFRESH = 0.1  # of group_expiry: how old the server's entry of this process may get before a join renews it
 MEND_AT_ONCE = 500  # groups of one server that are told again at the same time
-
-
-class _Telling:
-    """A join or leave on its way to the server, by an event loop.
-
-    :ivar waiters: who wants to know that it is over, in any loop.
-    :ivar error: why it failed.
-    """
-
-    __slots__ = ("error", "group", "loop", "over", "waiters")
-
-    def __init__(self, group: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.group = group
-        self.loop = loop
-        self.waiters: list[Waiter] = []
-        self.over = False
-        self.error: BaseException | None = None
-
-
-class _Life(NamedTuple):
-    """Which life of the server's knowledge about this process it is, on one virtual shard."""
-
-    epoch: str
-    losses: int
 
 
 class Groups:
@@ -59,12 +31,9 @@ class Groups:
     def __init__(self, process: Process) -> None:
         self.process = process
         self._expiry = process.common.group_expiry
-        self._busy: dict[str, _Telling] = {}
-        # What one turn of an engine's loop has to tell about one virtual shard: joins (True) or leaves.
-        self._gathered: dict[tuple[Engine, int, bool], list[_Telling]] = {}
+        self._tellings = Tellings(process, self._doubt)
         self._doubtful: list[dict[str, None]] = [{} for _ in process.servers]
         self._lost: set[int] = set()
-        self._losses = [0] * VIRTUAL_SHARDS
         self._mending: set[int] = set()
 
     def add_known(self, group: object, channel: object) -> bool:
@@ -75,10 +44,12 @@ class Groups:
         if group.__class__ is not str or channel.__class__ is not str:
             return False
         process = self.process
+        known = process.memberships.get(group)
+        if known is None:
+            return False
         with process.lock:
             now = time.monotonic()
-            known = process.memberships.get(group)
-            if known is None or group in self._busy or not self._certain(known, now):
+            if group in self._tellings.busy or not self._certain(known, now):
                 return False
             return process.mailbox.join_open(group, channel, now + self._expiry)
 
@@ -91,9 +62,19 @@ class Groups:
 
     async def add_own(self, engine: Engine, group: str, channel: str) -> None:
         """Make a channel of this process a member. If that fails, it stays a member for as long as it was before."""
-        mailbox, end = self.process.mailbox, time.monotonic() + self._expiry
-        before = mailbox.join(group, channel, end)
+        process = self.process
+        mailbox, end = process.mailbox, time.monotonic() + self._expiry
+        telling: Telling | None = None
+        with process.lock:
+            before = mailbox.join(group, channel, end)
+            if group not in process.memberships and group not in self._tellings.busy:
+                telling = self._tellings.begin(engine, group, True)
         try:
+            if telling is not None:
+                await telling.waiters[0]
+                if telling.certain:
+                    return
+                telling.raise_error()
             await self._settle(engine, group)
         except BaseException:
             mailbox.take_back(group, channel, end, before)
@@ -102,8 +83,25 @@ class Groups:
 
     async def discard_own(self, engine: Engine, group: str, channel: str) -> None:
         """End the membership of a channel of this process."""
-        if self.process.mailbox.leave(group, channel) and (group in self.process.memberships or group in self._busy):
-            await self.settle(engine, group)
+        process, telling = self.process, None
+        with process.lock:
+            if not process.mailbox.leave(group, channel):
+                return
+            busy = group in self._tellings.busy
+            if not busy:
+                if group not in process.memberships:
+                    return
+                telling = self._tellings.begin(engine, group, False)
+        try:
+            if telling is not None:
+                await telling.waiters[0]
+                if telling.certain:
+                    return
+                telling.raise_error()
+            await self._settle(engine, group)
+        except BaseException:
+            self._doubt(group)
+            raise
 
     async def add_foreign(self, engine: Engine, group: str, channel: str, address: Address | None) -> None:
         """Make a member of a channel of another process, or of one that any process receives from."""
@@ -113,7 +111,9 @@ class Groups:
             await self._call(engine, "join", group, (f"n:{channel}", life, "", "", ""))
         else:
             control = self._control(group, {"op": "join", "channel": channel, "life": life})
-            await self._call(engine, "join", group, (f"p:{owner}", self._entry_life(), owner, owner, control))
+            await self._call(
+                engine, "join", group, (f"p:{owner}", self._tellings.life_of_entries(), owner, owner, control)
+            )
 
     async def discard_foreign(self, engine: Engine, group: str, channel: str, address: Address | None) -> None:
         """End the membership of such a channel."""
@@ -130,7 +130,7 @@ class Groups:
         record = process.records.pack(GROUP, group, body)
         answer = await engine.call(
             "group",
-            process.ring.shard(group),
+            process.ring.group_shard(group),
             "g",
             group,
             (int(process.common.expiry * 1000), process.inbox_most, INBOX_BYTES),
@@ -154,7 +154,7 @@ class Groups:
                 raise TypeError(channel)
             if operation == "join":
                 mailbox.join(group, channel, time.monotonic() + control["life"] / 1000)
-                return group in self._busy or not self._known(group)
+                return group in self._tellings.busy or not self._known(group)
             if operation == "leave":
                 return mailbox.leave(group, channel)
             raise ValueError(operation)
@@ -178,7 +178,7 @@ class Groups:
     def lost(self, shard: int) -> list[int]:
         """The server has lost what it knew of this process on a virtual shard; returns as ``overdue``."""
         with self.process.lock:
-            self._losses[shard] += 1
+            self._tellings.lost(shard)
             self._lost.add(shard)
             return self._claim({self.process.ring.owners[shard]})
 
@@ -229,7 +229,7 @@ class Groups:
             self._lost -= lost
         if not lost:
             return
-        groups = [group for group in process.mailbox.memberships() if process.ring.shard(group) in lost]
+        groups = [group for group in process.mailbox.memberships() if process.ring.group_shard(group) in lost]
         with process.lock:
             for group in groups:
                 process.memberships.pop(group, None)
@@ -237,7 +237,7 @@ class Groups:
 
     def _doubt(self, group: str) -> None:
         with self.process.lock:
-            self._doubtful[self.process.ring.owners[self.process.ring.shard(group)]][group] = None
+            self._doubtful[self.process.ring.owners[self.process.ring.group_shard(group)]][group] = None
 
     # -- telling a server
 
@@ -250,27 +250,28 @@ class Groups:
         return known.epoch != "" and known.epoch == self.process.epochs[known.shard] and now < known.refresh_at
 
     async def _settle(self, engine: Engine, group: str) -> None:
-        process, loop = self.process, engine.loop
+        process, tellings = self.process, self._tellings
         while True:
             with process.lock:
                 held = process.mailbox.holds(group)
-                telling = self._busy.get(group)
+                telling = tellings.busy.get(group)
                 ours = telling is None
                 if telling is None:
                     if self._known(group) if held else group not in process.memberships:
                         return
-                    telling = self._busy[group] = _Telling(group, loop)
-                    self._gather(engine, held, telling)
-                waiter: Waiter = loop.create_future()
-                telling.waiters.append(waiter)
-            if telling.loop is loop:
+                    telling = tellings.begin(engine, group, held)
+                    waiter = telling.waiters[0]
+                else:
+                    waiter = engine.loop.create_future()
+                    telling.waiters.append(waiter)
+            if telling.loop is engine.loop:
                 await waiter
             else:
                 await self._wait_for_another(waiter, telling)
-            if ours and telling.error is not None:
-                raise type(telling.error)(*telling.error.args) from telling.error  # each caller one of its own
+            if ours:
+                telling.raise_error()
 
-    async def _wait_for_another(self, waiter: Waiter, telling: _Telling) -> None:
+    async def _wait_for_another(self, waiter: Waiter, telling: Telling) -> None:
         """Wait for a loop in another thread, or until it was closed or stands still."""
         try:
             await asyncio.wait({waiter}, timeout=1.0)
@@ -278,66 +279,10 @@ class Groups:
             waiter.cancel()
         if not telling.over and not telling.loop.is_running():
             with self.process.lock:
-                if self._busy.get(telling.group) is telling:
-                    del self._busy[telling.group]
-                    self.process.memberships[telling.group] = Membership()
-
-    def _gather(self, engine: Engine, held: bool, telling: _Telling) -> None:
-        """What one turn of a loop has to tell about one virtual shard travels as one call."""
-        where = (engine, self.process.ring.shard(telling.group), held)
-        gathered = self._gathered.get(where)
-        if gathered is None:
-            for other in [other for other in self._gathered if other[0].loop.is_closed()]:
-                del self._gathered[other]
-            gathered = self._gathered[where] = []
-            engine.loop.call_soon(self._tell, *where)
-        gathered.append(telling)
-
-    def _tell(self, engine: Engine, shard: int, held: bool) -> None:
-        process = self.process
-        with process.lock:
-            tellings = self._gathered.pop((engine, shard, held))
-            before = _Life(process.epochs[shard], self._losses[shard])
-        groups = tuple(telling.group for telling in tellings)
-        head: tuple[Arg, ...] = (process.id, self._entry_life()) if held else (process.id,)
-        told = partial(self._told, tellings, shard, held, before)
-        try:
-            engine.call("enter" if held else "exit", shard, "of", process.id, head, groups).add_done_callback(told)
-        except Exception as error:
-            failed: asyncio.Future[str] = engine.loop.create_future()
-            failed.set_exception(error)
-            told(failed)
-
-    def _told(self, tellings: list[_Telling], shard: int, held: bool, before: _Life, call: asyncio.Future[str]) -> None:
-        process = self.process
-        error = LayerUnavailable("It was given up.") if call.cancelled() else call.exception()
-        running = asyncio.get_running_loop()
-        with process.lock:
-            now = _Life(process.epochs[shard], self._losses[shard])
-            certain = error is None and now.losses == before.losses and before.epoch in ("", now.epoch)
-            known = Membership(now.epoch, time.monotonic() + REFRESH * process.common.group_expiry, shard)
-            for telling in tellings:
-                group, telling.over, telling.error = telling.group, True, error
-                current = self._busy.get(group) is telling
-                if current:
-                    del self._busy[group]
-                if current and error is None and not held:
-                    process.memberships.pop(group, None)
-                elif current and certain:
-                    process.memberships[group] = known
-                else:
-                    process.memberships[group] = Membership()
-                    self._doubt(group)
-            for telling in tellings:
-                for waiter in telling.waiters:
-                    wake(waiter, running)
+                self._tellings.give_up(telling)
 
     def _call(self, engine: Engine, script: str, group: str, head: tuple[Arg, ...]) -> asyncio.Future[str]:
-        return engine.call(script, self.process.ring.shard(group), "g", group, head)
-
-    def _entry_life(self) -> int:
-        """Milliseconds; a tenth longer than a membership, as the entry is renewed that rarely."""
-        return int(self.process.common.group_expiry * (1 + REFRESH) * 1000)
+        return engine.call(script, self.process.ring.group_shard(group), "g", group, head)
 
     def _control(self, group: str, what: dict[str, object]) -> bytes:
         return self.process.records.pack(CONTROL, group, ormsgpack.packb(what))

@@ -31,6 +31,7 @@ class Outgoing:
         self.sender = new_id()
         self._replicas = process.options.wait_replicas
         self._pending: list[Operation] = []
+        self._weight = 0  # of what was added since calls were formed last
         self._calls: list[Call] = []
         self._numbers = [0] * VIRTUAL_SHARDS
         self._open: list[deque[int]] = [deque() for _ in range(VIRTUAL_SHARDS)]  # numbers under way
@@ -38,13 +39,14 @@ class Outgoing:
 
     def _form_calls(self) -> None:
         """Make calls of what waits. One that the server asked to wait takes later ones of its kind along, in order."""
+        self._weight = 0
         if not self._pending:
             return
         calls = {call.lane: call for call in self._calls if not call.number}
         size = count = 0
         rest: list[Operation] = []
         for index, operation in enumerate(self._pending):
-            if operation.future.cancelled():
+            if operation.outcome.cancelled():
                 continue
             size += operation.size
             if (size > MOST_BYTES and count) or count >= MOST_OPERATIONS:
@@ -60,6 +62,7 @@ class Outgoing:
             call.operations.append(operation)
             count += 1
         self._pending = rest
+        self._weight = len(rest)
 
     def _due_calls(self, now: float) -> list[Call]:
         """What may go now, and passes nothing that it must not pass, while that waits or may be refused once more.

@@ -67,25 +67,34 @@ class Pipe(Outgoing):
     def add(self, lane: Lane, own: tuple[Arg, ...], size: int = 0, held: bool = False) -> asyncio.Future[str]:
         """Queue an operation for this turn's pipeline and return the future of its answer.
 
+        :raises LayerUnavailable, ConfigurationError: as ``put``.
+        """
+        future: asyncio.Future[str] = self._loop.create_future()
+        self.put(Operation(lane, own, future, size, held, time.monotonic()))
+        return future
+
+    def put(self, operation: Operation, weight: int = 1) -> None:
+        """Queue an operation that was just made for this turn's pipeline.
+
+        :param weight: as how many operations it counts for what is enough.
         :raises LayerUnavailable: if the server has been away for the retry time, or too many operations wait already.
         :raises ConfigurationError: if it, or another server of the layer, can't carry the layer at all.
         """
-        if self.process.unfit and not held:
-            raise ConfigurationError(self.process.unfit)
-        now = time.monotonic()
-        if self.server.away_since is not None and not held:
-            self._check(now - self.server.away_since)
-        future: asyncio.Future[str] = self._loop.create_future()
-        pending = self._pending
-        pending.append(Operation(lane, own, future, size, held, now))
+        if not operation.held:
+            if self.process.unfit:
+                raise ConfigurationError(self.process.unfit)
+            if self.server.away_since is not None:
+                self._check(operation.since - self.server.away_since)
+        self._pending.append(operation)
+        before = self._weight
+        self._weight = after = before + weight
         if self._task is None and not self._landed:
             # Where the last pipeline had one operation, waiting for company would only cost time.
-            if len(pending) == ENOUGH or (self._lonely and not self._flights and not self._due):
+            if before < ENOUGH <= after or (self._lonely and not self._flights and not self._due):
                 self._send()
             elif not self._flights and not self._due:
                 self._due = True
                 self._loop.call_soon(self._turn_ends)
-        return future
 
     def wake(self) -> None:
         """Send what waits, acknowledgements included, in the next turn."""
@@ -152,7 +161,9 @@ class Pipe(Outgoing):
         self.wire.abort()
         self._landed.append((flight, reply if isinstance(reply, ServerAway) else [reply]))
         self._begin()
-        return flight.calls[0].operations[0].future
+        future = flight.calls[0].operations[0].outcome
+        assert isinstance(future, asyncio.Future)
+        return future
 
     # -- while all is well
 
@@ -170,6 +181,7 @@ class Pipe(Outgoing):
                 return
             if len(self._flights) >= self._most_flights:
                 return
+            self._lonely = self._weight <= 1
             self._form_calls()
             calls, self._calls = self._calls, []
             acks = self._take_acks()
@@ -177,7 +189,6 @@ class Pipe(Outgoing):
                 if not self._flights:
                     self._rest()
                 return
-            self._lonely = len(calls) <= 1 and (not calls or len(calls[0].operations) == 1)
             self._turn()
             flight = Flight(calls, acks, self.process.id)
             self._number_behind(calls)
@@ -217,7 +228,7 @@ class Pipe(Outgoing):
                 mark_back(self.server)
             if flight.calls:
                 self._refused_since = None
-            if (self._pending or self._asked) if not self._flights else len(self._pending) >= ENOUGH:
+            if (self._pending or self._asked) if not self._flights else self._weight >= ENOUGH:
                 self._send()
             elif not self._flights:
                 self._rest()
@@ -294,8 +305,8 @@ class Pipe(Outgoing):
             for call in calls:
                 call.fail(make)
             for operation in pending:
-                if not operation.future.done():
-                    operation.future.set_exception(make())
+                if not operation.outcome.done():
+                    operation.outcome.set_exception(make())
         except RuntimeError:  # the event loop was closed without a word, and all who waited with it
             pass
 
@@ -316,8 +327,8 @@ class Pipe(Outgoing):
             self._calls = [call for call in self._calls if not hopeless(call.operations[0], call.refusal)]
         if over and self._pending:
             for operation in self._pending:
-                if hopeless(operation) and not operation.future.done():
-                    operation.future.set_exception(self._unavailable())
+                if hopeless(operation) and not operation.outcome.done():
+                    operation.outcome.set_exception(self._unavailable())
             self._pending = [operation for operation in self._pending if not hopeless(operation)]
 
     async def _exchange(self, due: list[Call], acks: Acks) -> str:

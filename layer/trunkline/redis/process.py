@@ -104,8 +104,7 @@ class Inbox:
         return entry in self.removed[0] or entry in self.removed[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(NamedTuple):
     """What the server knows of this process' membership in a group, or in all groups that it was told of at once."""
 
     epoch: str = ""

@@ -1,0 +1,210 @@
+"""Telling servers which groups this process is in, and since when a server knows.
+
+What an event loop has to tell about one virtual shard travels as one call, and for each virtual shard one call with
+joins and one with leaves is under way at a time: what comes up meanwhile goes with the next one. So calls for some
+virtual shards are on their way while those for others are being answered, and none is small.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from trunkline.mailbox import Waiter, wake
+from trunkline.redis.engine import Engine
+from trunkline.redis.process import Membership, Process
+from trunkline.redis.ring import VIRTUAL_SHARDS
+
+REFRESH = 0.1  # of group_expiry: how old the server's entry of this process may get before a join renews it
+
+
+class Telling:
+    """A join or leave of this process on its way to the server, by an event loop.
+
+    :ivar waiters: who wants to know that it is over, in any loop; first who began it.
+    :ivar certain: whether the server certainly knows it now.
+    :ivar error: why it failed.
+    """
+
+    __slots__ = ("certain", "error", "group", "loop", "over", "waiters")
+
+    def __init__(self, group: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.group = group
+        self.loop = loop
+        self.waiters: list[Waiter] = [loop.create_future()]
+        self.over = False
+        self.certain = False
+        self.error: BaseException | None = None
+
+    def raise_error(self) -> None:
+        """For who began it: each caller gets an error of its own."""
+        if self.error is not None:
+            raise type(self.error)(*self.error.args) from self.error
+
+
+class _Round:
+    """What one engine tells.
+
+    :ivar waiting: by virtual shard, joins and leaves apart; so is ``under_way``.
+    :ivar due: whether what waits and can go does so soon.
+    """
+
+    __slots__ = ("due", "engine", "under_way", "waiting")
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.waiting: dict[int, list[Telling]] = {}
+        self.under_way: set[int] = set()
+        self.due = False
+
+
+class _Batch:
+    """The outcome of a call that carries tellings; see ``Outcome``.
+
+    :ivar epoch: with ``losses``, which life of the server's knowledge about this process it was when the call was made.
+    """
+
+    __slots__ = ("_over", "_told", "epoch", "losses", "round", "tellings", "where")
+
+    def __init__(
+        self,
+        told: Callable[[_Batch, Exception | None], None],
+        round: _Round,
+        where: int,
+        tellings: list[Telling],
+        epoch: str,
+        losses: int,
+    ) -> None:
+        self._told = told
+        self.round = round
+        self.where = where
+        self.tellings = tellings
+        self.epoch = epoch
+        self.losses = losses
+        self._over = False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return self._over
+
+    def set_result(self, _answer: str, /) -> None:
+        self._over = True
+        self._told(self, None)
+
+    def set_exception(self, error: Exception, /) -> None:
+        self._over = True
+        self._told(self, error)
+
+
+class Tellings:
+    """The tellings of one process; guarded by the process' lock. Joins and leaves of one group never pass each other.
+
+    :ivar busy: the telling of each group that is on its way.
+    :param doubt: told of each group of which a server may not know what it should; called with the lock held.
+    """
+
+    def __init__(self, process: Process, doubt: Callable[[str], None]) -> None:
+        self.busy: dict[str, Telling] = {}
+        self._process = process
+        self._doubt = doubt
+        self._rounds: dict[Engine, _Round] = {}
+        self._losses = [0] * VIRTUAL_SHARDS
+
+    def lost(self, shard: int) -> None:
+        """A server has lost what it knew on a virtual shard: what is on its way there may have come before or after."""
+        self._losses[shard] += 1
+
+    def begin(self, engine: Engine, group: str, held: bool) -> Telling:
+        """Tell a server, in a later turn of the engine's loop, that this process is in a group, or is not any more.
+
+        For a caller that holds the lock and knows that the group is not ``busy``.
+        """
+        telling = self.busy[group] = Telling(group, engine.loop)
+        round = self._rounds.get(engine)
+        if round is None:
+            for other in [other for other in self._rounds if other.loop.is_closed()]:
+                del self._rounds[other]
+            round = self._rounds[engine] = _Round(engine)
+        where = self._process.ring.group_shard(group) * 2 + held
+        waiting = round.waiting.get(where)
+        if waiting is not None:
+            waiting.append(telling)
+            return telling
+        round.waiting[where] = [telling]
+        if not round.due and where not in round.under_way:
+            round.due = True
+            engine.loop.call_soon(self._go, round)
+        return telling
+
+    def give_up(self, telling: Telling) -> None:
+        """Its event loop is no more: the server may know it or not."""
+        if self.busy.get(telling.group) is telling:
+            del self.busy[telling.group]
+            self._process.memberships[telling.group] = Membership()
+
+    def life_of_entries(self) -> int:
+        """Milliseconds; a tenth longer than a membership, as the entry is renewed that rarely."""
+        return int(self._process.common.group_expiry * (1 + REFRESH) * 1000)
+
+    def _go(self, round: _Round) -> None:
+        process, engine = self._process, round.engine
+        with process.lock:
+            round.due = False
+            free = [where for where in round.waiting if where not in round.under_way]
+            batches = [self._batch(round, where) for where in free]
+        for batch in batches:
+            shard, held = divmod(batch.where, 2)
+            groups = tuple([telling.group for telling in batch.tellings])
+            try:
+                if held:
+                    engine.tell("enter", shard, (process.id, self.life_of_entries()), groups, batch)
+                else:
+                    engine.tell("exit", shard, (process.id,), groups, batch)
+            except Exception as error:
+                batch.set_exception(error)
+
+    def _batch(self, round: _Round, where: int) -> _Batch:
+        round.under_way.add(where)
+        tellings, shard = round.waiting.pop(where), where // 2
+        return _Batch(self._told, round, where, tellings, self._process.epochs[shard], self._losses[shard])
+
+    def _told(self, batch: _Batch, error: Exception | None) -> None:
+        process, busy, round = self._process, self.busy, batch.round
+        shard, held = divmod(batch.where, 2)
+        running = asyncio._get_running_loop()
+        with process.lock:
+            epoch = process.epochs[shard]
+            certain = error is None and self._losses[shard] == batch.losses and batch.epoch in ("", epoch)
+            known = Membership(epoch, time.monotonic() + REFRESH * process.common.group_expiry, shard)
+            for telling in batch.tellings:
+                group, telling.over, telling.error = telling.group, True, error
+                current = busy.get(group) is telling
+                if current:
+                    del busy[group]
+                if current and error is None and not held:
+                    telling.certain = True
+                    process.memberships.pop(group, None)
+                elif current and certain:
+                    telling.certain = True
+                    process.memberships[group] = known
+                else:
+                    process.memberships[group] = Membership()
+                    self._doubt(group)
+            round.under_way.discard(batch.where)
+            for telling in batch.tellings:
+                for waiter in telling.waiters:
+                    wake(waiter, running)
+            if batch.where in round.waiting and not round.due:
+                round.due = True
+                # Not in the next turn, but behind what those who were just woken have to tell in it.
+                self._soon(round)
+
+    def _soon(self, round: _Round) -> None:
+        loop = round.engine.loop
+        try:
+            loop.call_soon(loop.call_soon, self._go, round)
+        except RuntimeError:  # the event loop was closed without a word, and all who waited with it
+            pass
