@@ -40,6 +40,6 @@ def test_an_inbox_that_is_empty_holds_no_bytes(name: str, redis_server: RedisSer
         client.hincrby(counts, "=bytes", -len(SMALL) - BEFORE_EACH)
         together = len(SMALL) + len(LARGE) + 2 * BEFORE_EACH
         channel = "c" if name == "direct" else ""
-        assert client.evalsha(ack, 2, inbox, canary, "me", channel, together, 2, small, large) == ["OK"]
+        assert client.evalsha(ack, 2, inbox, canary, "me", 1, channel, together, 2, small, large) == ["OK"]
         send(3, SMALL)
         assert int(client.hget(counts, "=bytes")) == len(SMALL) + BEFORE_EACH

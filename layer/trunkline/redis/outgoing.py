@@ -139,12 +139,19 @@ class Outgoing:
         return [(shard, acks) for shard in shards if (acks := self.process.take_acks(shard))]
 
     def _ack_command(self, shard: int, acks: dict[str, list[Token]]) -> list[Arg]:
-        args: list[Arg] = [self.process.id]
+        args: list[Arg] = [self.process.id, len(acks)]
+        ids: list[Arg] = []
         for channel, tokens in acks.items():
-            args += [channel, sum(token.size for token in tokens), len(tokens)]
-            args += [token.entry for token in tokens]
+            if len(tokens) == 1:
+                _, entry, size = tokens[0]
+                args += (channel, size, 1)
+                ids.append(entry)
+            else:
+                args += (channel, sum([token.size for token in tokens]), len(tokens))
+                ids += [token.entry for token in tokens]
         keys = self.process.keys
-        return [b"EVALSHA", script("ack").sha, 2, keys.key(shard, "in", self.process.id), keys.canary(shard), *args]
+        where = keys.key(shard, "in", self.process.id), keys.canary(shard)
+        return [b"EVALSHA", script("ack").sha, 2, *where, *args, *ids]
 
     def _queue_again(self, acks: Acks) -> None:
         with self.process.lock:

@@ -185,7 +185,7 @@ async def _inboxes(process: Process, wire: Wire, look: _Look, keys: list[bytes])
         for length, first, counted in zip(replies[::3], replies[1::3], replies[2::3], strict=True):
             age = look.now - int(first[0][0].partition(b"-")[0]) if first else 0.0
             for full_name, count in zip(counted[::2], counted[1::2], strict=True):
-                if full_name != b"=bytes":
+                if not full_name.startswith(b"="):
                     _found(look, counted_name(full_name.decode()), int(count), age)
                     length -= int(count)
             if length > 0:

@@ -162,9 +162,10 @@ class Member:
             calls[one.shard][one.name if one.kind == DIRECT else ""].append(one)
         commands: list[Command] = []
         for shard, channels in calls.items():
-            args: list[Any] = []
+            args: list[Any] = [len(channels)]
             for channel, some in channels.items():
-                args += [channel, sum(one.size for one in some), len(some), *(one.entry for one in some)]
+                args += [channel, sum(one.size for one in some), len(some)]
+            args += [one.entry for some in channels.values() for one in some]
             commands.append((*self._script("ack", shard, "in", self._id), self._id, *args))
         return commands
 

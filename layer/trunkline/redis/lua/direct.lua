@@ -43,6 +43,7 @@ local function drop_expired_heads()
     redis.call('XDEL', inbox, entry[1])
     length = length - 1
     redis.call('HINCRBY', counts, '=bytes', -#record)
+    redis.call('HSET', counts, '=swept', 1) -- acknowledgements look more closely for a while
     if string.sub(record, 15, 15) == 'd' and #record > 15 then
       local channel = string.sub(record, 17, 16 + string.byte(record, 16))
       if redis.call('HINCRBY', counts, channel, -1) <= 0 then redis.call('HDEL', counts, channel) end
