@@ -45,11 +45,11 @@ class Ring:
         self.fingerprint = f"1:{servers}"
 
     def group_shard(self, group: str) -> int:
-        """The virtual shard of a group."""
+        """The virtual shard of a group: as ``shard``, quicker."""
         return crc32(group.encode("ascii")) % VIRTUAL_SHARDS
 
     def shard(self, name: str) -> int:
-        """The virtual shard of a process-specific channel.
+        """The virtual shard of a group or of a process-specific channel.
 
         Channels of one process are spread over the servers, and lie together on each: what one process sends to another
         and what that acknowledges is one script call for each server.

@@ -12,13 +12,13 @@ from benchmarks.bare.lines import Command, Line
 from benchmarks.targets import CAPACITY
 from trunkline.codec import DIRECT, GROUP, decode, encode, pack_record, unpack_record
 from trunkline.redis.calls import ALONE
-from trunkline.redis.groups import REFRESH
 from trunkline.redis.inbox import BLOCK_MS, MOST_ENTRIES
 from trunkline.redis.keys import Keys
 from trunkline.redis.process import INBOX_BYTES, new_id
 from trunkline.redis.queue import BLOCK_S
 from trunkline.redis.ring import VIRTUAL_SHARDS, Ring
 from trunkline.redis.scripts import script
+from trunkline.redis.telling import REFRESH
 
 EXPIRY_MS = 60_000
 ENTRY_LIFE_MS = int(86_400 * (1 + REFRESH) * 1000)  # of a process in a group; memberships last a day
