@@ -100,7 +100,13 @@ class RedisChannelLayer(ReliableReceiving):
         if engine is None:
             await runtime.send(lambda reactor: self._send(reactor, channel, body))
             return
-        await self._send(engine, channel, body)
+        tally = self.counters.of(channel)  # as ``_send``, without a coroutine in between
+        try:
+            await self._carry(engine, channel, body)
+        except ChannelFull:
+            tally.full += 1
+            raise
+        tally.sent += 1
 
     def send_sync(self, channel: str, message: dict[str, Any]) -> None:
         refuse_event_loop("send")

@@ -198,15 +198,15 @@ class Mailbox:
     # -- memberships
 
     def join(self, group: str, channel: str, end: float) -> float | None:
-        """Make ``channel`` a member until ``end`` (this mailbox' clock); joining again moves the end.
+        """Make ``channel`` a member, for a caller that holds the lock; joining again moves the end.
 
+        :param end: when the membership ends (this mailbox' clock).
         :return: when the membership ended until now; ``None`` if there was none.
         """
-        with self.lock:
-            return self._join(group, self._boxes.get(channel) or self._open(channel), end)
+        return self._join(group, self._boxes.get(channel) or self._open(channel), end)
 
     def join_open(self, group: str, channel: str, end: float) -> bool:
-        """As ``join``, for a caller that holds the lock; returns whether the channel is open, else nothing is done."""
+        """As ``join``; returns whether the channel is open, else nothing is done."""
         box = self._boxes.get(channel)
         if box is None:
             return False
@@ -226,15 +226,15 @@ class Mailbox:
                 members.soonest = min(members.soonest, before)
 
     def leave(self, group: str, channel: str) -> bool:
-        """End a membership; returns whether the group has no member left in this process."""
-        with self.lock:
-            members, box = self._groups.get(group), self._boxes.get(channel)
-            if members is None:
-                return True
-            return box is not None and self._leave(group, members, box)
+        """End a membership, for a caller that holds the lock; returns whether the group has no member left in this
+        process."""
+        members, box = self._groups.get(group), self._boxes.get(channel)
+        if members is None:
+            return True
+        return box is not None and self._leave(group, members, box)
 
     def leave_others(self, group: str, channel: str) -> bool:
-        """As ``leave``, for a caller that holds the lock; returns whether others are left in the group."""
+        """As ``leave``; returns whether others are left in the group."""
         members, box = self._groups.get(group), self._boxes.get(channel)
         return members is not None and box is not None and not self._leave(group, members, box)
 

@@ -100,20 +100,21 @@ class Engine:
 
         :raises LayerUnavailable: at once or in the future, when the server is away for longer than the retry time.
         """
-        lane = self._lane(script, shard, self.process.keys.key(shard, kind, name), head)
-        return self.pipe(self.process.server_of(shard)).add(lane, own, size, held)
+        return self.pipe(self.process.server_of(shard)).add(self.lane(script, shard, kind, name, head), own, size, held)
 
-    def tell(self, script: str, shard: int, head: tuple[Arg, ...], groups: tuple[str, ...], outcome: Outcome) -> None:
+    def tell(self, lane: Lane, groups: tuple[str, ...], outcome: Outcome) -> None:
         """Queue a script operation about groups of this process.
 
         :raises LayerUnavailable: at once or in the outcome, as ``call``; and when the engine has stopped.
         """
         if self.stopped:
             raise LayerUnavailable("The layer was closed before its groups could be told to the server.")
-        process = self.process
-        lane = self._lane(script, shard, process.keys.key(shard, "of", process.id), head)
-        operation = Operation(lane, groups, outcome, 0, False, time.monotonic())
-        self.pipe(process.server_of(shard)).put(operation, len(groups))
+        pipe = self.pipe(self.process.server_of(lane.shard))
+        pipe.put(Operation(lane, groups, outcome, 0, False, time.monotonic()), len(groups))
+
+    def lane(self, script: str, shard: int, kind: str, name: str, head: tuple[Arg, ...]) -> Lane:
+        """What calls of a script about one key have in common."""
+        return self._lane(script, shard, self.process.keys.key(shard, kind, name), head)
 
     def _lane(self, script: str, shard: int, key: str, head: tuple[Arg, ...]) -> Lane:
         lane = self._lanes.get((script, key, head))

@@ -72,7 +72,7 @@ class Groups:
         try:
             if telling is not None:
                 await telling.waiters[0]
-                if telling.certain:
+                if telling.outcome is True:
                     return
                 telling.raise_error()
             await self._settle(engine, group)
@@ -95,7 +95,7 @@ class Groups:
         try:
             if telling is not None:
                 await telling.waiters[0]
-                if telling.certain:
+                if telling.outcome is True:
                     return
                 telling.raise_error()
             await self._settle(engine, group)
@@ -277,7 +277,7 @@ class Groups:
             await asyncio.wait({waiter}, timeout=1.0)
         finally:
             waiter.cancel()
-        if not telling.over and not telling.loop.is_running():
+        if telling.outcome is None and not telling.loop.is_running():
             with self.process.lock:
                 self._tellings.give_up(telling)
 

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable
 
 from trunkline.mailbox import Waiter, wake
+from trunkline.redis.calls import Lane
 from trunkline.redis.engine import Engine
 from trunkline.redis.process import Membership, Process
+from trunkline.redis.replies import Arg
 from trunkline.redis.ring import VIRTUAL_SHARDS
 
 REFRESH = 0.1  # of group_expiry: how old the server's entry of this process may get before a join renews it
@@ -23,37 +25,36 @@ class Telling:
     """A join or leave of this process on its way to the server, by an event loop.
 
     :ivar waiters: who wants to know that it is over, in any loop; first who began it.
-    :ivar certain: whether the server certainly knows it now.
-    :ivar error: why it failed.
+    :ivar outcome: whether the server certainly knows it now, or why it failed; ``None`` while it is on its way.
     """
 
-    __slots__ = ("certain", "error", "group", "loop", "over", "waiters")
+    __slots__ = ("group", "loop", "outcome", "waiters")
 
     def __init__(self, group: str, loop: asyncio.AbstractEventLoop) -> None:
         self.group = group
         self.loop = loop
         self.waiters: list[Waiter] = [loop.create_future()]
-        self.over = False
-        self.certain = False
-        self.error: BaseException | None = None
+        self.outcome: bool | Exception | None = None
 
     def raise_error(self) -> None:
         """For who began it: each caller gets an error of its own."""
-        if self.error is not None:
-            raise type(self.error)(*self.error.args) from self.error
+        error = self.outcome
+        if isinstance(error, Exception):
+            raise type(error)(*error.args) from error
 
 
 class _Round:
     """What one engine tells.
 
-    :ivar waiting: by virtual shard, joins and leaves apart; so is ``under_way``.
+    :ivar waiting: by virtual shard, joins and leaves apart; so are ``lanes`` and ``under_way``.
     :ivar due: whether what waits and can go does so soon.
     """
 
-    __slots__ = ("due", "engine", "under_way", "waiting")
+    __slots__ = ("due", "engine", "lanes", "under_way", "waiting")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.lanes: dict[int, Lane] = {}
         self.waiting: dict[int, list[Telling]] = {}
         self.under_way: set[int] = set()
         self.due = False
@@ -156,15 +157,18 @@ class Tellings:
             free = [where for where in round.waiting if where not in round.under_way]
             batches = [self._batch(round, where) for where in free]
         for batch in batches:
-            shard, held = divmod(batch.where, 2)
-            groups = tuple([telling.group for telling in batch.tellings])
             try:
-                if held:
-                    engine.tell("enter", shard, (process.id, self.life_of_entries()), groups, batch)
-                else:
-                    engine.tell("exit", shard, (process.id,), groups, batch)
+                lane = round.lanes.get(batch.where) or self._lane(round, batch.where)
+                engine.tell(lane, tuple([telling.group for telling in batch.tellings]), batch)
             except Exception as error:
                 batch.set_exception(error)
+
+    def _lane(self, round: _Round, where: int) -> Lane:
+        shard, held = divmod(where, 2)
+        owner = self._process.id
+        head: tuple[Arg, ...] = (owner, self.life_of_entries()) if held else (owner,)
+        lane = round.lanes[where] = round.engine.lane("enter" if held else "exit", shard, "of", owner, head)
+        return lane
 
     def _batch(self, round: _Round, where: int) -> _Batch:
         round.under_way.add(where)
@@ -179,23 +183,30 @@ class Tellings:
             epoch = process.epochs[shard]
             certain = error is None and self._losses[shard] == batch.losses and batch.epoch in ("", epoch)
             known = Membership(epoch, time.monotonic() + REFRESH * process.common.group_expiry, shard)
+            memberships, outcome = process.memberships, (certain or not held) if error is None else error
             for telling in batch.tellings:
-                group, telling.over, telling.error = telling.group, True, error
-                current = busy.get(group) is telling
-                if current:
+                group = telling.group
+                if busy.get(group) is telling:
                     del busy[group]
-                if current and error is None and not held:
-                    telling.certain = True
-                    process.memberships.pop(group, None)
-                elif current and certain:
-                    telling.certain = True
-                    process.memberships[group] = known
+                    telling.outcome = outcome
                 else:
-                    process.memberships[group] = Membership()
+                    telling.outcome = False if error is None else error
+                if telling.outcome is not True:
+                    memberships[group] = Membership()
                     self._doubt(group)
+                elif held:
+                    memberships[group] = known
+                else:
+                    memberships.pop(group, None)
             round.under_way.discard(batch.where)
+            here = round.engine.loop is running
             for telling in batch.tellings:
-                for waiter in telling.waiters:
+                waiters = telling.waiters
+                if here and len(waiters) == 1:  # as ``wake``, for what is usual
+                    if not waiters[0].done():
+                        waiters[0].set_result(None)
+                    continue
+                for waiter in waiters:
                     wake(waiter, running)
             if batch.where in round.waiting and not round.due:
                 round.due = True
