@@ -94,15 +94,19 @@ class RedisChannelLayer(ReliableReceiving):
         if runtime is None or runtime.pid != _pid:
             runtime = self._run()
         engine = runtime.engine()
-        if engine is None or channel.__class__ is not str or channel not in engine.ways:  # those were judged before
+        way = engine.ways.get(channel) if engine is not None and channel.__class__ is str else None
+        if way is None:  # whose name has one was judged before
             names.check_channel(channel)
         body = self.encode(message)
         if engine is None:
             await runtime.send(lambda reactor: self._send(reactor, channel, body))
             return
-        tally = self.counters.of(channel)  # as ``_send``, without a coroutine in between
+        tally = self.counters.of(channel)  # as ``_send``, with fewer coroutines in between
         try:
-            await self._carry(engine, channel, body)
+            if way is not None and way.direct:
+                engine.judge(channel, way, await engine.post(channel, way, body))
+            else:
+                await self._carry(engine, channel, body)
         except ChannelFull:
             tally.full += 1
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from trunkline.errors import LayerUnavailable
 from trunkline.redis.process import Process, Token
@@ -46,24 +47,25 @@ class Outcome(Protocol):
     def set_exception(self, error: Exception, /) -> None: ...
 
 
-class Operation:
+class Operation(NamedTuple):
     """One thing to do on the server.
 
     :ivar own: this operation's own arguments.
     :ivar outcome: learns the answer.
+    :ivar size: bytes.
     :ivar held: kept and retried for as long as it takes (messages that were taken and go back).
     :ivar since: monotonic seconds when it was asked for.
     """
 
-    __slots__ = ("held", "lane", "outcome", "own", "since", "size")
+    lane: Lane
+    own: tuple[Arg, ...]
+    outcome: Outcome
+    size: int
+    held: bool
+    since: float
 
-    def __init__(self, lane: Lane, own: tuple[Arg, ...], outcome: Outcome, size: int, held: bool, since: float) -> None:
-        self.lane = lane
-        self.own = own
-        self.outcome = outcome
-        self.size = size
-        self.held = held
-        self.since = since
+
+new_operation = partial(tuple.__new__, Operation)  # takes all of it as one tuple; a third of the time of the class
 
 
 class Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from trunkline.codec import DIRECT, Record
@@ -34,7 +34,7 @@ class _Place(NamedTuple):
     share: int
 
 
-class _Way(NamedTuple):
+class Way(NamedTuple):
     """How a channel is sent to.
 
     :ivar direct: whether one process owns it.
@@ -62,7 +62,7 @@ class Engine:
         self._cold = cold
         self._pipes: dict[int, Pipe] = {}
         self._lanes: dict[tuple[str, str, tuple[Arg, ...]], Lane] = {}
-        self.ways: dict[str, _Way] = {}
+        self.ways: dict[str, Way] = {}
         self._queues: dict[str, Queue] = {}
         self._bells: dict[int, BellReader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,20 +125,27 @@ class Engine:
             lane = self._lanes[script, key, head] = Lane(self.process, script, shard, key, head)
         return lane
 
+    def post(self, channel: str, way: Way, body: bytes) -> Awaitable[str]:
+        """Put a message to a channel that one process owns on its way; what comes back is for ``judge``."""
+        record = self.process.records.pack(DIRECT, channel, body)
+        place = way.places[0]
+        return place.pipe.add(place.lane, (channel, way.capacity, record), len(record))
+
+    def judge(self, channel: str, way: Way, letter: str) -> None:
+        """:raises ChannelFull: if the message was refused."""
+        if letter != "k":
+            raise self._full(channel, way.capacity, letter)
+
     async def carry(self, channel: str, body: bytes) -> None:
         """Send to a channel whose name is legal."""
         way = self.ways.get(channel)
         if way is None:
             way = self._find_way(channel)
-        process = self.process
-        record = process.records.pack(DIRECT, channel, body)
-        places = way.places
         if way.direct:
-            place = places[0]
-            letter = await place.pipe.add(place.lane, (channel, way.capacity, record), len(record))
-            if letter != "k":
-                raise self._full(channel, way.capacity, letter)
+            self.judge(channel, way, await self.post(channel, way, body))
             return
+        record = self.process.records.pack(DIRECT, channel, body)
+        places = way.places
         if len(places) > 1:
             start = self._turns % len(places)  # a server that is away is passed over
             places = tuple(sorted(places[start:] + places[:start], key=lambda each: each.server.away_since is not None))
@@ -168,7 +175,7 @@ class Engine:
             f"{self.process.inbox_most} messages or {INBOX_BYTES >> 20} MiB; read faster, or send less.",
         )
 
-    def _find_way(self, channel: str) -> _Way:
+    def _find_way(self, channel: str) -> Way:
         process, address = self.process, address_of(channel)
         capacity, life = process.common.capacity_of(channel), int(process.common.expiry * 1000)
         if len(self.ways) >= REMEMBERED:
@@ -179,7 +186,7 @@ class Engine:
             lane = self._lane(
                 "direct", shard, process.keys.key(shard, "in", owner), (owner, life, process.inbox_most, INBOX_BYTES)
             )
-            way = _Way(True, capacity, (_Place(server, lane, self.pipe(server), capacity),))
+            way = Way(True, capacity, (_Place(server, lane, self.pipe(server), capacity),))
         else:
             where = self.places(channel)
             places = []
@@ -187,7 +194,7 @@ class Engine:
                 share = capacity // len(where) + (1 if index < capacity % len(where) else 0)
                 lane = self._lane("push", shard, process.keys.key(shard, "q", channel), (channel, life, share, "end"))
                 places.append(_Place(server, lane, self.pipe(server), share))
-            way = _Way(False, capacity, tuple(places))
+            way = Way(False, capacity, tuple(places))
         self.ways[channel] = way
         return way
 

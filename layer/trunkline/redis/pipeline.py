@@ -23,7 +23,7 @@ from typing import Any
 
 from trunkline.errors import ConfigurationError, LayerUnavailable
 from trunkline.redis import replicas
-from trunkline.redis.calls import Acks, Call, Flight, Lane, Operation
+from trunkline.redis.calls import Acks, Call, Flight, Lane, Operation, new_operation
 from trunkline.redis.connections import Wire, pack
 from trunkline.redis.greeting import PATIENCE, greet, greet_shards, load_scripts, mark_away, mark_back
 from trunkline.redis.outgoing import Outgoing
@@ -70,7 +70,7 @@ class Pipe(Outgoing):
         :raises LayerUnavailable, ConfigurationError: as ``put``.
         """
         future: asyncio.Future[str] = self._loop.create_future()
-        self.put(Operation(lane, own, future, size, held, time.monotonic()))
+        self.put(new_operation((lane, own, future, size, held, time.monotonic())))
         return future
 
     def put(self, operation: Operation, weight: int = 1) -> None:
