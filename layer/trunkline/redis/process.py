@@ -225,10 +225,9 @@ class Process:
         """The server has removed them."""
         inbox = self.inboxes[shard]
         with self.lock:
-            for tokens in acks.values():
-                entries = [token.entry for token in tokens]
-                inbox.unread.difference_update(entries)
-                inbox.removed[0].update(entries)
+            entries = [token.entry for tokens in acks.values() for token in tokens]
+            inbox.unread.difference_update(entries)
+            inbox.removed[0].update(entries)
             if len(inbox.removed[0]) > MOST_REMOVED:
                 inbox.forget_removed()
 
