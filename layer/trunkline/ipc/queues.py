@@ -50,9 +50,12 @@ def push(
         unread, number = CHANNEL.unpack_from(value)
         bells = value[CHANNEL.size :]
         if unread >= capacity:
-            unread -= _trim(txn, place.key, unread, now)
-            if unread >= capacity:
+            trimmed = _trim(txn, place.key, unread, now)
+            unread -= trimmed
+            if unread >= capacity:  # still, as another process takes more than this one would
                 if drop:
+                    if trimmed:
+                        txn.put(place.key, CHANNEL.pack(unread, number) + bells)
                     return False
                 raise ChannelFull(place.name.decode("ascii"), capacity)
     txn.put(place.key + pack_number(number), pack_number(deadline) + body)

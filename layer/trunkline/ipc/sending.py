@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from trunkline.codec import DIRECT, Records
-from trunkline.errors import LayerUnavailable
+from trunkline.errors import ChannelFull, LayerUnavailable
 from trunkline.ipc import groups, queues, upkeep
 from trunkline.ipc.environment import Environment, StoreFull
 from trunkline.ipc.keys import Place, place_of
@@ -44,6 +44,35 @@ class Sending:
         now = time.monotonic_ns()
         data = self.records.wrap(DIRECT, channel, body)
         self._bring(now, self._push, place_of(channel), data, now, now + self._expiry, self._capacity_of(channel))
+
+    def send_each(self, messages: Sequence[tuple[str, bytes]]) -> list[Exception | None]:
+        """Send to channels in one transaction; returns why each was refused, as ``send`` raises it, or ``None``."""
+        now = time.monotonic_ns()
+        each = [
+            (channel, place_of(channel), self.records.wrap(DIRECT, channel, body), self._capacity_of(channel))
+            for channel, body in messages
+        ]
+        try:
+            return self._bring(now, self._push_each, each, now, now + self._expiry)
+        except Exception:  # each for itself: one may be larger than the others
+            return [self._attempt(channel, body) for channel, body in messages]
+
+    def _attempt(self, channel: str, body: bytes) -> Exception | None:
+        try:
+            self.send(channel, body)
+        except Exception as error:
+            return error
+        return None
+
+    def _push_each(
+        self, txn: Any, each: Sequence[tuple[str, Place, bytes, int]], now: int, deadline: int
+    ) -> list[Exception | None]:
+        refusals: list[Exception | None] = []
+        for channel, place, data, capacity in each:
+            taken = queues.push(txn, place, data, now, deadline, capacity, self._ring, drop=True)
+            refusals.append(None if taken else ChannelFull(channel, capacity))
+        self._environment.check_room(txn, sum(len(data) for _, _, data, _ in each))
+        return refusals
 
     def _push(self, txn: Any, place: Place, data: bytes, now: int, deadline: int, capacity: int) -> None:
         queues.push(txn, place, data, now, deadline, capacity, self._ring)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from trunkline.errors import ChannelFull
 from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.participant import Participant
 from trunkline.ipc.queues import Backlog
+from trunkline.ipc.together import Together
 from trunkline.mailbox import Body
 from trunkline.stats import LayerStatistics, Statistics, Tally, counted_name
 
@@ -40,6 +42,8 @@ class IPCChannelLayer(ChannelLayer):
         self._current: Participant | None = None
         self._membership_ns = int(self.group_expiry * 1e9)
         self._turn_ends = 0
+        self._together: Together | None = None
+        self._togethers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Together] = weakref.WeakKeyDictionary()
         self._checked: set[str] = set()
         self._addresses: dict[str, names.Address | None] = {}
 
@@ -62,7 +66,31 @@ class IPCChannelLayer(ChannelLayer):
         now = time.monotonic_ns()
         if now > self._turn_ends:
             await self._turn(now)
-        self._send(channel, body)
+        loop = asyncio.get_running_loop()
+        together = self._together
+        if together is None or not together.belongs_to(loop):
+            together = self._together = self._together_in(loop)
+        if together.alone(loop):
+            self._send(channel, body)
+            return
+        tally = self.counters.of(channel)
+        try:
+            await together.send(loop, channel, body)
+        except StoreFull as error:
+            tally.full += 1
+            raise ChannelFull(channel, self.get_capacity(channel), str(error)) from error
+        except ChannelFull:
+            tally.full += 1
+            raise
+        tally.sent += 1
+
+    def _together_in(self, loop: asyncio.AbstractEventLoop) -> Together:
+        found = self._togethers.get(loop)
+        if found is None:
+            found = self._togethers[loop] = Together(
+                loop, lambda messages: self._participant().sending.send_each(messages)
+            )
+        return found
 
     def send_sync(self, channel: str, message: dict[str, Any]) -> None:
         refuse_event_loop("send")
@@ -204,6 +232,9 @@ class IPCChannelLayer(ChannelLayer):
         self._participant().flush()
 
     async def close(self) -> None:
+        together = self._togethers.get(asyncio.get_running_loop())
+        if together is not None:
+            together.go()
         if self._current is not None:
             self._current.close()
 

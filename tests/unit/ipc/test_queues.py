@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -211,3 +212,16 @@ def test_a_doorbell_that_is_kept_takes_the_place_of_those_before(
     assert popped[:3] == (b"1", 0, 0)
     push(OWN, b"2")
     assert ring.rung == [(A, OWN.encode()), (C, OWN.encode())]
+
+
+def test_what_expired_in_a_channel_that_stays_full_is_not_looked_for_in_the_next_one(
+    environment: Any, ring: Any, push: Any, pop: Any
+) -> None:
+    for body, deadline in ((b"old", SECOND), (b"old", SECOND), (b"young", 60 * SECOND), (b"young", 60 * SECOND)):
+        push("work", body, deadline=deadline)
+    push("work.next", b"of another channel")
+    place, now = place_of("work"), 2 * SECOND
+    # A process with a smaller capacity than the one that filled it; to a member of a group, so that nothing is raised.
+    assert not environment.write(partial(queues.push, drop=True), place, b"new", now, 60 * SECOND, 1, ring)
+    assert [pop("work", now).body for _ in range(3)] == [b"young", b"young", None]
+    assert pop("work.next", now).body == b"of another channel"
