@@ -1,4 +1,4 @@
-"""Sending: each message is one write transaction, for any thread and any event loop."""
+"""Sending: what a task sends, or several tasks at once, is one write transaction; for any thread and event loop."""
 
 from __future__ import annotations
 
