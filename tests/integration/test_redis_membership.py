@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -315,3 +316,81 @@ async def test_close_ends_joins_that_wait_behind_others_and_opens_no_connection_
             assert [entry for entry in client.client_list() if int(entry["id"]) != own] == []
 
     await eventually(nobody_is_connected, 5)
+
+
+@pytest.mark.asyncio
+async def test_a_join_waits_behind_others_for_no_longer_than_the_retry_time(
+    redis_server: RedisServer, prefix: str, make: Callable[..., RedisChannelLayer]
+) -> None:
+    layer = make(retry_time=3)
+    name = await layer.new_channel()
+    first = asyncio.ensure_future(layer.receive(name))
+    await layer.group_add("first", name)
+    with redis_server.client() as client:  # as while somebody flushes; the server is there all the time
+        for key in client.scan_iter(f"tl1:{prefix}:*:epoch"):
+            client.set(key, f"x:{int(time.time() * 1000)}:flushing")
+    ring = Ring(1)
+    together = [group for number in range(200) if ring.shard(group := f"room-{number}") == ring.shard("room-0")]
+
+    async def join(group: str, after: float) -> float:
+        await asyncio.sleep(after)
+        begun = time.monotonic()
+        with pytest.raises(LayerUnavailable):
+            await layer.group_add(group, name)
+        return time.monotonic() - begun
+
+    waited = await asyncio.gather(*(join(group, 0.2 * place) for place, group in enumerate(together[:6])))
+    assert max(waited) < 4.5, waited
+    first.cancel()
+
+
+@pytest.mark.asyncio
+async def test_joins_that_wait_for_a_server_are_bounded(
+    redis_server: RedisServer, proxy: Proxy, make: Callable[..., RedisChannelLayer]
+) -> None:
+    layer = make(proxy.url, retry_time=6)
+    name = await layer.new_channel()
+    first = asyncio.ensure_future(layer.receive(name))
+    await layer.group_add("first", name)
+    proxy.refuse()
+
+    async def is_noticed() -> None:
+        assert layer._run().process.servers[0].away_since is not None
+
+    await eventually(is_noticed, 5)
+    joins = [asyncio.ensure_future(layer.group_add(f"room-{number}", name)) for number in range(12_000)]
+    await asyncio.sleep(0.5)
+    refused = [join for join in joins if join.done() and "joins and leaves wait already" in str(join.exception())]
+    assert 1_500 <= len(refused) <= 2_500
+    proxy.refuse(False)
+    results = await within(asyncio.gather(*joins, return_exceptions=True), 20, "the end of all joins")
+    assert sum(1 for result in results if result is None) == groups_at(redis_server) - 1
+    first.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_join_in_another_thread_is_not_lost_to_a_leave_that_was_just_told(
+    make: Callable[..., RedisChannelLayer],
+) -> None:
+    layer, other = make(), make()
+    name = await layer.new_channel()
+    first = asyncio.ensure_future(layer.receive(name))
+    await layer.group_add("room", name)
+    process, tellings = layer._run().process, layer._run().groups._tellings
+    told = tellings._told
+    threads: list[threading.Thread] = []
+
+    def told_while_another_joins(*outcome: Any) -> None:
+        """The other thread comes to the lock while this one holds it, to note that the server knows of the leave."""
+        tellings._told = told  # type: ignore[method-assign]
+        with process.lock:
+            threads.append(threading.Thread(target=lambda: asyncio.run(layer.group_add("room", name))))
+            threads[0].start()
+            time.sleep(0.3)
+            told(*outcome)
+
+    tellings._told = told_while_another_joins  # type: ignore[method-assign]
+    await layer.group_discard("room", name)
+    await asyncio.to_thread(threads[0].join, 10)
+    await other.group_send("room", numbered(1))
+    assert await within(first, 5) == numbered(1)

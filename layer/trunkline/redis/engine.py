@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -102,15 +101,16 @@ class Engine:
         """
         return self.pipe(self.process.server_of(shard)).add(self.lane(script, shard, kind, name, head), own, size, held)
 
-    def tell(self, lane: Lane, groups: tuple[str, ...], outcome: Outcome) -> None:
+    def tell(self, lane: Lane, groups: tuple[str, ...], outcome: Outcome, since: float) -> None:
         """Queue a script operation about groups of this process.
 
+        :param since: monotonic seconds when the first of them was to be told.
         :raises LayerUnavailable: at once or in the outcome, as ``call``; and when the engine has stopped.
         """
         if self.stopped:
             raise LayerUnavailable("The layer was closed before its groups could be told to the server.")
         pipe = self.pipe(self.process.server_of(lane.shard))
-        pipe.put(Operation(lane, groups, outcome, 0, False, time.monotonic()), len(groups))
+        pipe.put(Operation(lane, groups, outcome, 0, False, since), len(groups))
 
     def lane(self, script: str, shard: int, kind: str, name: str, head: tuple[Arg, ...]) -> Lane:
         """What calls of a script about one key have in common."""

@@ -15,9 +15,11 @@ from itertools import islice
 import ormsgpack
 
 from trunkline.codec import CONTROL, GROUP, Record, Unreadable
+from trunkline.errors import LayerUnavailable
 from trunkline.mailbox import Waiter
 from trunkline.names import Address
 from trunkline.redis.engine import Engine
+from trunkline.redis.pipeline import MOST_WAITING
 from trunkline.redis.process import INBOX_BYTES, Membership, Process
 from trunkline.redis.replies import Arg
 from trunkline.redis.telling import Telling, Tellings
@@ -44,12 +46,12 @@ class Groups:
         if group.__class__ is not str or channel.__class__ is not str:
             return False
         process = self.process
-        known = process.memberships.get(group)
-        if known is None:
+        if group not in process.memberships:  # mostly so, and then not worth the lock
             return False
         with process.lock:
             now = time.monotonic()
-            if group in self._tellings.busy or not self._certain(known, now):
+            known = process.memberships.get(group)
+            if known is None or group in self._tellings.busy or not self._certain(known, now):
                 return False
             return process.mailbox.join_open(group, channel, now + self._expiry)
 
@@ -63,12 +65,13 @@ class Groups:
     async def add_own(self, engine: Engine, group: str, channel: str) -> None:
         """Make a channel of this process a member. If that fails, it stays a member for as long as it was before."""
         process = self.process
+        if len(self._tellings.busy) >= MOST_WAITING:
+            self._refuse_if_away(group)
         mailbox, end = process.mailbox, time.monotonic() + self._expiry
-        telling: Telling | None = None
         with process.lock:
             before = mailbox.join(group, channel, end)
-            if group not in process.memberships and group not in self._tellings.busy:
-                telling = self._tellings.begin(engine, group, True)
+            new = group not in process.memberships and group not in self._tellings.busy
+            telling = self._tellings.begin(engine, group, True) if new else None
         try:
             if telling is not None:
                 await telling.waiters[0]
@@ -80,6 +83,13 @@ class Groups:
             mailbox.take_back(group, channel, end, before)
             self._doubt(group)
             raise
+
+    def _refuse_if_away(self, group: str) -> None:
+        server = self.process.server_of(self.process.ring.group_shard(group))
+        if server.away_since is not None:
+            raise LayerUnavailable(
+                f"{server.label} is away and {MOST_WAITING} joins and leaves wait already; this join was not made."
+            )
 
     async def discard_own(self, engine: Engine, group: str, channel: str) -> None:
         """End the membership of a channel of this process."""
@@ -181,6 +191,10 @@ class Groups:
             self._tellings.lost(shard)
             self._lost.add(shard)
             return self._claim({self.process.ring.owners[shard]})
+
+    def forget(self, engine: Engine) -> None:
+        """The engine has stopped."""
+        self._tellings.forget(engine)
 
     def overdue(self) -> list[int]:
         """The positions of servers that have to be told something and can be; the caller calls ``mend`` for each."""

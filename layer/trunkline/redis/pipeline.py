@@ -74,7 +74,7 @@ class Pipe(Outgoing):
         return future
 
     def put(self, operation: Operation, weight: int = 1) -> None:
-        """Queue an operation that was just made for this turn's pipeline.
+        """Queue an operation for this turn's pipeline.
 
         :param weight: as how many operations it counts for what is enough.
         :raises LayerUnavailable: if the server has been away for the retry time, or too many operations wait already.
@@ -84,7 +84,7 @@ class Pipe(Outgoing):
             if self.process.unfit:
                 raise ConfigurationError(self.process.unfit)
             if self.server.away_since is not None:
-                self._check(operation.since - self.server.away_since)
+                self._check(time.monotonic() - self.server.away_since)
         self._pending.append(operation)
         before = self._weight
         self._weight = after = before + weight

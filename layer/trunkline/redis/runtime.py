@@ -191,6 +191,7 @@ class Runtime:
             self._leave_home(engine)
             await engine.stop()
         finally:
+            self.groups.forget(engine)
             retired.set_result(None)
 
     # -- who reads the inboxes
@@ -242,6 +243,7 @@ class Runtime:
             self._abandoned += closed  # kept until they are finalized, so that the collector does not find them before
         for found in closed:
             found.engine.abandon()
+            self.groups.forget(found.engine)
             self._leave_home(found.engine)
 
     def _check(self) -> None:

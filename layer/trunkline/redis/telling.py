@@ -14,6 +14,7 @@ from collections.abc import Callable
 from trunkline.mailbox import Waiter, wake
 from trunkline.redis.calls import Lane
 from trunkline.redis.engine import Engine
+from trunkline.redis.outgoing import MOST_OPERATIONS
 from trunkline.redis.process import Membership, Process
 from trunkline.redis.replies import Arg
 from trunkline.redis.ring import VIRTUAL_SHARDS
@@ -25,15 +26,17 @@ class Telling:
     """A join or leave of this process on its way to the server, by an event loop.
 
     :ivar waiters: who wants to know that it is over, in any loop; first who began it.
+    :ivar since: monotonic seconds when it was begun.
     :ivar outcome: whether the server certainly knows it now, or why it failed; ``None`` while it is on its way.
     """
 
-    __slots__ = ("group", "loop", "outcome", "waiters")
+    __slots__ = ("group", "loop", "outcome", "since", "waiters")
 
     def __init__(self, group: str, loop: asyncio.AbstractEventLoop) -> None:
         self.group = group
         self.loop = loop
         self.waiters: list[Waiter] = [loop.create_future()]
+        self.since = time.monotonic()
         self.outcome: bool | Exception | None = None
 
     def raise_error(self) -> None:
@@ -123,22 +126,23 @@ class Tellings:
 
         For a caller that holds the lock and knows that the group is not ``busy``.
         """
-        telling = self.busy[group] = Telling(group, engine.loop)
+        where = self._process.ring.group_shard(group) * 2 + held
         round = self._rounds.get(engine)
         if round is None:
-            for other in [other for other in self._rounds if other.loop.is_closed()]:
-                del self._rounds[other]
             round = self._rounds[engine] = _Round(engine)
-        where = self._process.ring.group_shard(group) * 2 + held
         waiting = round.waiting.get(where)
-        if waiting is not None:
-            waiting.append(telling)
-            return telling
-        round.waiting[where] = [telling]
-        if not round.due and where not in round.under_way:
-            round.due = True
-            engine.loop.call_soon(self._go, round)
+        if waiting is None:
+            if not round.due and where not in round.under_way:
+                engine.loop.call_soon(self._go, round)
+                round.due = True
+            waiting = round.waiting[where] = []
+        telling = self.busy[group] = Telling(group, engine.loop)
+        waiting.append(telling)
         return telling
+
+    def forget(self, engine: Engine) -> None:
+        """The engine has stopped."""
+        self._rounds.pop(engine, None)
 
     def give_up(self, telling: Telling) -> None:
         """Its event loop is no more: the server may know it or not."""
@@ -159,7 +163,8 @@ class Tellings:
         for batch in batches:
             try:
                 lane = round.lanes.get(batch.where) or self._lane(round, batch.where)
-                engine.tell(lane, tuple([telling.group for telling in batch.tellings]), batch)
+                groups = tuple([telling.group for telling in batch.tellings])
+                engine.tell(lane, groups, batch, batch.tellings[0].since)
             except Exception as error:
                 batch.set_exception(error)
 
@@ -173,45 +178,53 @@ class Tellings:
     def _batch(self, round: _Round, where: int) -> _Batch:
         round.under_way.add(where)
         tellings, shard = round.waiting.pop(where), where // 2
+        if len(tellings) > MOST_OPERATIONS:
+            tellings, round.waiting[where] = tellings[:MOST_OPERATIONS], tellings[MOST_OPERATIONS:]
         return _Batch(self._told, round, where, tellings, self._process.epochs[shard], self._losses[shard])
 
     def _told(self, batch: _Batch, error: Exception | None) -> None:
-        process, busy, round = self._process, self.busy, batch.round
+        round, running = batch.round, asyncio._get_running_loop()
+        with self._process.lock:
+            try:
+                self._note(batch, error)
+            finally:
+                round.under_way.discard(batch.where)
+                here = round.engine.loop is running
+                for telling in batch.tellings:
+                    waiters = telling.waiters
+                    if here and len(waiters) == 1:  # as ``wake``, for what is usual
+                        if not waiters[0].done():
+                            waiters[0].set_result(None)
+                        continue
+                    for waiter in waiters:
+                        wake(waiter, running)
+                if batch.where in round.waiting and not round.due:
+                    round.due = True
+                    # Not in the next turn, but behind what those who were just woken have to tell in it.
+                    self._soon(round)
+
+    def _note(self, batch: _Batch, error: Exception | None) -> None:
+        """What the server knows now of each group of the batch, or may not know."""
+        process, busy = self._process, self.busy
         shard, held = divmod(batch.where, 2)
-        running = asyncio._get_running_loop()
-        with process.lock:
-            epoch = process.epochs[shard]
-            certain = error is None and self._losses[shard] == batch.losses and batch.epoch in ("", epoch)
-            known = Membership(epoch, time.monotonic() + REFRESH * process.common.group_expiry, shard)
-            memberships, outcome = process.memberships, (certain or not held) if error is None else error
-            for telling in batch.tellings:
-                group = telling.group
-                if busy.get(group) is telling:
-                    del busy[group]
-                    telling.outcome = outcome
-                else:
-                    telling.outcome = False if error is None else error
-                if telling.outcome is not True:
-                    memberships[group] = Membership()
-                    self._doubt(group)
-                elif held:
-                    memberships[group] = known
-                else:
-                    memberships.pop(group, None)
-            round.under_way.discard(batch.where)
-            here = round.engine.loop is running
-            for telling in batch.tellings:
-                waiters = telling.waiters
-                if here and len(waiters) == 1:  # as ``wake``, for what is usual
-                    if not waiters[0].done():
-                        waiters[0].set_result(None)
-                    continue
-                for waiter in waiters:
-                    wake(waiter, running)
-            if batch.where in round.waiting and not round.due:
-                round.due = True
-                # Not in the next turn, but behind what those who were just woken have to tell in it.
-                self._soon(round)
+        epoch = process.epochs[shard]
+        certain = error is None and self._losses[shard] == batch.losses and batch.epoch in ("", epoch)
+        known = Membership(epoch, time.monotonic() + REFRESH * process.common.group_expiry, shard)
+        memberships, outcome = process.memberships, (certain or not held) if error is None else error
+        for telling in batch.tellings:
+            group = telling.group
+            if busy.get(group) is telling:
+                del busy[group]
+                telling.outcome = outcome
+            else:
+                telling.outcome = False if error is None else error
+            if telling.outcome is not True:
+                memberships[group] = Membership()
+                self._doubt(group)
+            elif held:
+                memberships[group] = known
+            else:
+                memberships.pop(group, None)
 
     def _soon(self, round: _Round) -> None:
         loop = round.engine.loop

@@ -41,8 +41,9 @@ local function count_again()
       end
     end
   until #entries < 100
-  for _, field in ipairs(redis.call('HKEYS', counts)) do
-    if field ~= '=bytes' and not unread[field] then redis.call('HDEL', counts, field) end
+  local fields = redis.call('HGETALL', counts)
+  for i = 1, #fields, 2 do
+    if fields[i] ~= '=bytes' and not unread[fields[i]] then redis.call('HDEL', counts, fields[i]) end
   end
   for channel, many in pairs(unread) do redis.call('HSET', counts, channel, many) end
   redis.call('HSET', counts, '=bytes', bytes)
