@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
@@ -115,7 +114,7 @@ class Inbox:
     def _give(self, group: str, deadline: int, body: Shared, unread: dict[str, int], now: int) -> None:
         waiting, fanout = self._waiting, self._fanout
         usual = Unread(deadline, body, False)
-        running, begun = asyncio._get_running_loop(), time.monotonic()
+        running, begun = asyncio._get_running_loop(), waiting.clock()
         due: list[str] = []
         for channel in self._memberships.members(group, now):
             direct = unread.get(channel) if unread else None

@@ -16,10 +16,14 @@ from trunkline.mailbox.waiting import Slices
 
 
 class Waiting:
-    """Who waits for what; any thread may call it while holding ``lock``."""
+    """Who waits for what; any thread may call it while holding ``lock``.
 
-    def __init__(self, lock: threading.RLock) -> None:
+    :ivar clock: seconds; tells how long members and others take in a round of an event loop.
+    """
+
+    def __init__(self, lock: threading.RLock, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = lock
+        self.clock = clock
         self._waiters: dict[str, list[Waiter]] = {}
         self._due: set[str] = set()
         self._slices: Slices[str] | None = None
@@ -78,7 +82,7 @@ class Waiting:
             return
         slices = self._slices
         if slices is None or slices.loop is not running:
-            slices = self._slices = Slices(running, self._wake_due, time.monotonic)
+            slices = self._slices = Slices(running, self._wake_due, self.clock)
             self._due.clear()  # of a loop that may have ended
         self._due.update(due)
         slices.add(due, begun)
