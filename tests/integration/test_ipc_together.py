@@ -186,5 +186,5 @@ def test_loops_that_come_and_go_leave_nothing(config: dict[str, Any]) -> None:
     found = asyncio.run(read(layer, "work", 100))
     assert sorted(found) == [(task, number) for task in range(5) for number in range(20)]
     gc.collect()
-    assert len(layer._togethers) <= 1
+    assert len(layer._participant().sending._of_loop) <= 1
     asyncio.run(layer.close())

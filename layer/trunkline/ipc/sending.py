@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from trunkline.errors import ChannelFull, LayerUnavailable
 from trunkline.ipc import groups, queues, upkeep
 from trunkline.ipc.environment import Environment, StoreFull
 from trunkline.ipc.keys import Place, place_of
+from trunkline.ipc.together import Together
 
 T = TypeVar("T")
 
@@ -38,12 +41,27 @@ class Sending:
         self._ring = environment.ringer.ring
         self._write = environment.write
         self._next_tidying = 0
+        self._together: Together | None = None  # of the loop that sent last
+        self._of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Together] = weakref.WeakKeyDictionary()
 
     def send(self, channel: str, body: bytes) -> None:
-        """See ``ChannelLayer.send``; ``body`` is the encoded message."""
-        now = time.monotonic_ns()
+        """See ``ChannelLayer.send``; ``body`` is the encoded message. A store without room counts as a full channel."""
+        now, capacity = time.monotonic_ns(), self._capacity_of(channel)
         data = self.records.wrap(DIRECT, channel, body)
-        self._bring(now, self._push, place_of(channel), data, now, now + self._expiry, self._capacity_of(channel))
+        try:
+            self._bring(now, self._push, place_of(channel), data, now, now + self._expiry, capacity)
+        except StoreFull as error:
+            raise ChannelFull(channel, capacity, str(error)) from error
+
+    def together(self, loop: asyncio.AbstractEventLoop) -> Together:
+        """What the tasks of the running ``loop`` send at once."""
+        together = self._together
+        if together is None or not together.belongs_to(loop):
+            together = self._of_loop.get(loop)
+            if together is None:
+                together = self._of_loop[loop] = Together(loop, self.send_each)
+            self._together = together
+        return together
 
     def send_each(self, messages: Sequence[tuple[str, bytes]]) -> list[Exception | None]:
         """Send to channels in one transaction; returns why each was refused, as ``send`` raises it, or ``None``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +12,8 @@ from trunkline.base import ChannelLayer, logger, refuse_event_loop
 from trunkline.codec import Shared
 from trunkline.config import IPCOptions, ipc_options
 from trunkline.errors import ChannelFull
-from trunkline.ipc.environment import StoreFull
 from trunkline.ipc.participant import Participant
 from trunkline.ipc.queues import Backlog
-from trunkline.ipc.together import Together
 from trunkline.mailbox import Body
 from trunkline.stats import LayerStatistics, Statistics, Tally, counted_name
 
@@ -42,8 +39,6 @@ class IPCChannelLayer(ChannelLayer):
         self._current: Participant | None = None
         self._membership_ns = int(self.group_expiry * 1e9)
         self._turn_ends = 0
-        self._together: Together | None = None
-        self._togethers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Together] = weakref.WeakKeyDictionary()
         self._checked: set[str] = set()
         self._addresses: dict[str, names.Address | None] = {}
 
@@ -67,30 +62,17 @@ class IPCChannelLayer(ChannelLayer):
         if now > self._turn_ends:
             await self._turn(now)
         loop = asyncio.get_running_loop()
-        together = self._together
-        if together is None or not together.belongs_to(loop):
-            together = self._together = self._together_in(loop)
-        if together.alone(loop):
-            self._send(channel, body)
-            return
+        together = self._participant().sending.together(loop)
         tally = self.counters.of(channel)
         try:
-            await together.send(loop, channel, body)
-        except StoreFull as error:
-            tally.full += 1
-            raise ChannelFull(channel, self.get_capacity(channel), str(error)) from error
+            if together.alone(loop):
+                self._carry(channel, body)
+            else:
+                await together.send(loop, channel, body)
         except ChannelFull:
             tally.full += 1
             raise
         tally.sent += 1
-
-    def _together_in(self, loop: asyncio.AbstractEventLoop) -> Together:
-        found = self._togethers.get(loop)
-        if found is None:
-            found = self._togethers[loop] = Together(
-                loop, lambda messages: self._participant().sending.send_each(messages)
-            )
-        return found
 
     def send_sync(self, channel: str, message: dict[str, Any]) -> None:
         refuse_event_loop("send")
@@ -98,9 +80,6 @@ class IPCChannelLayer(ChannelLayer):
             self._check(channel)
         body = self.encode(message)
         self._look_around(time.monotonic_ns())
-        self._send(channel, body)
-
-    def _send(self, channel: str, body: bytes) -> None:
         tally = self.counters.of(channel)
         try:
             self._carry(channel, body)
@@ -110,10 +89,7 @@ class IPCChannelLayer(ChannelLayer):
         tally.sent += 1
 
     def _carry(self, channel: str, body: bytes) -> None:
-        try:
-            self._participant().sending.send(channel, body)
-        except StoreFull as error:
-            raise ChannelFull(channel, self.get_capacity(channel), str(error)) from error
+        self._participant().sending.send(channel, body)
 
     def _backlog(self, channel: str) -> Backlog:
         """What lies unread in a channel.
@@ -232,10 +208,8 @@ class IPCChannelLayer(ChannelLayer):
         self._participant().flush()
 
     async def close(self) -> None:
-        together = self._togethers.get(asyncio.get_running_loop())
-        if together is not None:
-            together.go()
         if self._current is not None:
+            self._current.sending.together(asyncio.get_running_loop()).go()
             self._current.close()
 
     def _participant(self) -> Participant:

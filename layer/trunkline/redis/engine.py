@@ -113,10 +113,8 @@ class Engine:
         pipe.put(Operation(lane, groups, outcome, 0, False, since), len(groups))
 
     def lane(self, script: str, shard: int, kind: str, name: str, head: tuple[Arg, ...]) -> Lane:
-        """What calls of a script about one key have in common."""
-        return self._lane(script, shard, self.process.keys.key(shard, kind, name), head)
-
-    def _lane(self, script: str, shard: int, key: str, head: tuple[Arg, ...]) -> Lane:
+        """What calls of a script about one key have in common; made once."""
+        key = self.process.keys.key(shard, kind, name)
         lane = self._lanes.get((script, key, head))
         if lane is None:
             if len(self._lanes) >= REMEMBERED:
@@ -183,16 +181,14 @@ class Engine:
         if address is not None and address.process is not None:
             shard, owner = process.ring.shard(channel), address.process
             server = process.server_of(shard)
-            lane = self._lane(
-                "direct", shard, process.keys.key(shard, "in", owner), (owner, life, process.inbox_most, INBOX_BYTES)
-            )
+            lane = self.lane("direct", shard, "in", owner, (owner, life, process.inbox_most, INBOX_BYTES))
             way = Way(True, capacity, (_Place(server, lane, self.pipe(server), capacity),))
         else:
             where = self.places(channel)
             places = []
             for index, (server, shard) in enumerate(where):
                 share = capacity // len(where) + (1 if index < capacity % len(where) else 0)
-                lane = self._lane("push", shard, process.keys.key(shard, "q", channel), (channel, life, share, "end"))
+                lane = self.lane("push", shard, "q", channel, (channel, life, share, "end"))
                 places.append(_Place(server, lane, self.pipe(server), share))
             way = Way(False, capacity, tuple(places))
         self.ways[channel] = way

@@ -75,9 +75,8 @@ class Groups:
         try:
             if telling is not None:
                 await telling.waiters[0]
-                if telling.outcome is True:
+                if telling.certain():
                     return
-                telling.raise_error()
             await self._settle(engine, group)
         except BaseException:
             mailbox.take_back(group, channel, end, before)
@@ -105,9 +104,8 @@ class Groups:
         try:
             if telling is not None:
                 await telling.waiters[0]
-                if telling.outcome is True:
+                if telling.certain():
                     return
-                telling.raise_error()
             await self._settle(engine, group)
         except BaseException:
             self._doubt(group)
@@ -282,8 +280,8 @@ class Groups:
                 await waiter
             else:
                 await self._wait_for_another(waiter, telling)
-            if ours:
-                telling.raise_error()
+            if ours and telling.certain():
+                return
 
     async def _wait_for_another(self, waiter: Waiter, telling: Telling) -> None:
         """Wait for a loop in another thread, or until it was closed or stands still."""

@@ -39,15 +39,19 @@ class Telling:
         self.since = time.monotonic()
         self.outcome: bool | Exception | None = None
 
-    def raise_error(self) -> None:
-        """For who began it: each caller gets an error of its own."""
-        error = self.outcome
-        if isinstance(error, Exception):
-            raise type(error)(*error.args) from error
+    def certain(self) -> bool:
+        """Whether the server certainly knows it now; for who began it, when it is over.
+
+        :raises Exception: why it failed; each caller gets an error of its own.
+        """
+        outcome = self.outcome
+        if isinstance(outcome, Exception):
+            raise type(outcome)(*outcome.args) from outcome
+        return outcome is True
 
 
-class _Round:
-    """What one engine tells.
+class _Outbox:
+    """What one engine has to tell.
 
     :ivar waiting: by virtual shard, joins and leaves apart; so are ``lanes`` and ``under_way``.
     :ivar due: whether what waits and can go does so soon.
@@ -69,19 +73,19 @@ class _Batch:
     :ivar epoch: with ``losses``, which life of the server's knowledge about this process it was when the call was made.
     """
 
-    __slots__ = ("_over", "_told", "epoch", "losses", "round", "tellings", "where")
+    __slots__ = ("_over", "_told", "epoch", "losses", "outbox", "tellings", "where")
 
     def __init__(
         self,
         told: Callable[[_Batch, Exception | None], None],
-        round: _Round,
+        outbox: _Outbox,
         where: int,
         tellings: list[Telling],
         epoch: str,
         losses: int,
     ) -> None:
         self._told = told
-        self.round = round
+        self.outbox = outbox
         self.where = where
         self.tellings = tellings
         self.epoch = epoch
@@ -114,7 +118,7 @@ class Tellings:
         self.busy: dict[str, Telling] = {}
         self._process = process
         self._doubt = doubt
-        self._rounds: dict[Engine, _Round] = {}
+        self._outboxes: dict[Engine, _Outbox] = {}
         self._losses = [0] * VIRTUAL_SHARDS
 
     def lost(self, shard: int) -> None:
@@ -127,22 +131,22 @@ class Tellings:
         For a caller that holds the lock and knows that the group is not ``busy``.
         """
         where = self._process.ring.group_shard(group) * 2 + held
-        round = self._rounds.get(engine)
-        if round is None:
-            round = self._rounds[engine] = _Round(engine)
-        waiting = round.waiting.get(where)
+        outbox = self._outboxes.get(engine)
+        if outbox is None:
+            outbox = self._outboxes[engine] = _Outbox(engine)
+        waiting = outbox.waiting.get(where)
         if waiting is None:
-            if not round.due and where not in round.under_way:
-                engine.loop.call_soon(self._go, round)
-                round.due = True
-            waiting = round.waiting[where] = []
+            if not outbox.due and where not in outbox.under_way:
+                engine.loop.call_soon(self._go, outbox)
+                outbox.due = True
+            waiting = outbox.waiting[where] = []
         telling = self.busy[group] = Telling(group, engine.loop)
         waiting.append(telling)
         return telling
 
     def forget(self, engine: Engine) -> None:
         """The engine has stopped."""
-        self._rounds.pop(engine, None)
+        self._outboxes.pop(engine, None)
 
     def give_up(self, telling: Telling) -> None:
         """Its event loop is no more: the server may know it or not."""
@@ -154,42 +158,42 @@ class Tellings:
         """Milliseconds; a tenth longer than a membership, as the entry is renewed that rarely."""
         return int(self._process.common.group_expiry * (1 + REFRESH) * 1000)
 
-    def _go(self, round: _Round) -> None:
-        process, engine = self._process, round.engine
+    def _go(self, outbox: _Outbox) -> None:
+        process, engine = self._process, outbox.engine
         with process.lock:
-            round.due = False
-            free = [where for where in round.waiting if where not in round.under_way]
-            batches = [self._batch(round, where) for where in free]
+            outbox.due = False
+            free = [where for where in outbox.waiting if where not in outbox.under_way]
+            batches = [self._batch(outbox, where) for where in free]
         for batch in batches:
             try:
-                lane = round.lanes.get(batch.where) or self._lane(round, batch.where)
+                lane = outbox.lanes.get(batch.where) or self._lane(outbox, batch.where)
                 groups = tuple([telling.group for telling in batch.tellings])
                 engine.tell(lane, groups, batch, batch.tellings[0].since)
             except Exception as error:
                 batch.set_exception(error)
 
-    def _lane(self, round: _Round, where: int) -> Lane:
+    def _lane(self, outbox: _Outbox, where: int) -> Lane:
         shard, held = divmod(where, 2)
         owner = self._process.id
         head: tuple[Arg, ...] = (owner, self.life_of_entries()) if held else (owner,)
-        lane = round.lanes[where] = round.engine.lane("enter" if held else "exit", shard, "of", owner, head)
+        lane = outbox.lanes[where] = outbox.engine.lane("enter" if held else "exit", shard, "of", owner, head)
         return lane
 
-    def _batch(self, round: _Round, where: int) -> _Batch:
-        round.under_way.add(where)
-        tellings, shard = round.waiting.pop(where), where // 2
+    def _batch(self, outbox: _Outbox, where: int) -> _Batch:
+        outbox.under_way.add(where)
+        tellings, shard = outbox.waiting.pop(where), where // 2
         if len(tellings) > MOST_OPERATIONS:
-            tellings, round.waiting[where] = tellings[:MOST_OPERATIONS], tellings[MOST_OPERATIONS:]
-        return _Batch(self._told, round, where, tellings, self._process.epochs[shard], self._losses[shard])
+            tellings, outbox.waiting[where] = tellings[:MOST_OPERATIONS], tellings[MOST_OPERATIONS:]
+        return _Batch(self._told, outbox, where, tellings, self._process.epochs[shard], self._losses[shard])
 
     def _told(self, batch: _Batch, error: Exception | None) -> None:
-        round, running = batch.round, asyncio._get_running_loop()
+        outbox, running = batch.outbox, asyncio._get_running_loop()
         with self._process.lock:
             try:
                 self._note(batch, error)
             finally:
-                round.under_way.discard(batch.where)
-                here = round.engine.loop is running
+                outbox.under_way.discard(batch.where)
+                here = outbox.engine.loop is running
                 for telling in batch.tellings:
                     waiters = telling.waiters
                     if here and len(waiters) == 1:  # as ``wake``, for what is usual
@@ -198,10 +202,10 @@ class Tellings:
                         continue
                     for waiter in waiters:
                         wake(waiter, running)
-                if batch.where in round.waiting and not round.due:
-                    round.due = True
+                if batch.where in outbox.waiting and not outbox.due:
+                    outbox.due = True
                     # Not in the next turn, but behind what those who were just woken have to tell in it.
-                    self._soon(round)
+                    self._soon(outbox)
 
     def _note(self, batch: _Batch, error: Exception | None) -> None:
         """What the server knows now of each group of the batch, or may not know."""
@@ -226,9 +230,9 @@ class Tellings:
             else:
                 memberships.pop(group, None)
 
-    def _soon(self, round: _Round) -> None:
-        loop = round.engine.loop
+    def _soon(self, outbox: _Outbox) -> None:
+        loop = outbox.engine.loop
         try:
-            loop.call_soon(loop.call_soon, self._go, round)
+            loop.call_soon(loop.call_soon, self._go, outbox)
         except RuntimeError:  # the event loop was closed without a word, and all who waited with it
             pass
