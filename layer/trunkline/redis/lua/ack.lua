@@ -14,14 +14,21 @@ local function remove(from, to)
   return removed
 end
 
--- In parts, as Lua passes some thousands of arguments at most.
-local function call(command, arguments, each)
-  for i = 1, #arguments, 4000 do
-    local reply = redis.call(command, counts, unpack(arguments, i, math.min(i + 3999, #arguments)))
-    for j = 1, each and #arguments > 4000 and #reply or 0 do each[#each + 1] = reply[j] end
-    if each and #arguments <= 4000 then return reply end
+local PART = 4000 -- arguments at a time, as Lua passes some thousands at most
+
+local function change(command, arguments)
+  for i = 1, #arguments, PART do
+    redis.call(command, counts, unpack(arguments, i, math.min(i + PART - 1, #arguments)))
   end
-  return each
+end
+
+local function look(fields)
+  local values = {}
+  for i = 1, #fields, PART do
+    local part = redis.call('HMGET', counts, unpack(fields, i, math.min(i + PART - 1, #fields)))
+    if i == 1 then values = part else for j = 1, #part do values[#values + 1] = part[j] end end
+  end
+  return values
 end
 
 -- What the stream holds is unread, so it can be counted again; slowly, and hardly ever: a call was repeated.
@@ -51,7 +58,7 @@ end
 
 local fields = {'=bytes', '=swept'}
 for c = 3, first - 1, 3 do fields[#fields + 1] = ARGV[c] end
-local values = call('HMGET', fields, {})
+local values = look(fields)
 local left = tonumber(values[1] or '0')
 
 if values[2] then -- senders removed expired messages: which of ours were there is asked channel by channel
@@ -92,6 +99,6 @@ for c = 3, first - 1, 3 do
 end
 kept[#kept + 1] = '=bytes' -- stays, also at zero: while it is there, the keys of this inbox have their life
 kept[#kept + 1] = math.max(left, 0)
-call('HSET', kept)
-call('HDEL', gone)
+change('HSET', kept)
+change('HDEL', gone)
 return {'OK'}
