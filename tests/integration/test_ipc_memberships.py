@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from support.processes import Child
 from trunkline import IPCChannelLayer, LayerUnavailable
 from trunkline.ipc import presence, upkeep
 
 PATIENCE = 10.0  # s
-
-
-@pytest.fixture
-def config() -> Iterator[dict[str, Any]]:
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base) as directory:
-        yield {"directory": directory + "/inner", "prefix": "test"}
-
-
-@pytest_asyncio.fixture
-async def ours(config: dict[str, Any]) -> AsyncIterator[IPCChannelLayer]:
-    layer = IPCChannelLayer(**config)
-    yield layer
-    await layer.close()
-
-
-@pytest_asyncio.fixture
-async def theirs(config: dict[str, Any]) -> AsyncIterator[IPCChannelLayer]:
-    """To the store a layer object of its own is another process."""
-    layer = IPCChannelLayer(**config)
-    yield layer
-    await layer.close()
 
 
 async def member(layer: IPCChannelLayer, *groups: str) -> str:

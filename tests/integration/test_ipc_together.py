@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from trunkline import ChannelFull, IPCChannelLayer
 
@@ -18,25 +14,8 @@ TASKS, EACH = 60, 40
 
 
 @pytest.fixture
-def config() -> Iterator[dict[str, Any]]:
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base) as directory:
-        yield {"directory": directory + "/inner", "prefix": "test", "capacity": TASKS * EACH}
-
-
-@pytest_asyncio.fixture
-async def ours(config: dict[str, Any]) -> AsyncIterator[IPCChannelLayer]:
-    layer = IPCChannelLayer(**config)
-    yield layer
-    await layer.close()
-
-
-@pytest_asyncio.fixture
-async def theirs(config: dict[str, Any]) -> AsyncIterator[IPCChannelLayer]:
-    """To the store a layer object of its own is another process."""
-    layer = IPCChannelLayer(**config)
-    yield layer
-    await layer.close()
+def config(config: dict[str, Any]) -> dict[str, Any]:
+    return {**config, "capacity": TASKS * EACH}
 
 
 def transactions(layer: IPCChannelLayer) -> int:
