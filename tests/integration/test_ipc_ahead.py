@@ -187,7 +187,7 @@ def test_a_message_that_comes_while_a_receiver_empties_the_inbox_is_received(
 
             def slowly(*arguments: Any, collect: Any = collect) -> None:
                 monkeypatch.undo()
-                theirs._send(name, theirs.encode({"number": 2}))
+                theirs._carry(name, theirs.encode({"number": 2}))
                 collect(*arguments)
 
             monkeypatch.setattr(participant._inbox, "collect", slowly)
