@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection
 
+from support.endpoints import endpoints, only_endpoint
 from trunkline.config import CONNECTION_OPTIONS, redis_options
 from trunkline.config.connection import VERIFY_FLAGS
 from trunkline.errors import ConfigurationError
@@ -54,18 +55,20 @@ def test_every_accepted_option_has_an_example_here() -> None:
 
 
 def test_every_accepted_option_reaches_the_endpoint_and_is_known_to_redis_py() -> None:
-    (endpoint,) = redis_options({"hosts": ["rediss://a"], "connection_kwargs": EXAMPLES}).hosts
-    assert set(endpoint.options) == set(EXAMPLES)
-    connection = SSLConnection(host=endpoint.host, port=endpoint.port, **endpoint.options)
+    endpoint = only_endpoint(redis_options({"hosts": ["rediss://a"], "connection_kwargs": EXAMPLES}))
+    passed_on: dict[str, Any] = {**endpoint.options}
+    assert set(passed_on) == set(EXAMPLES)
+    connection = SSLConnection(host=endpoint.host, port=endpoint.port, **passed_on)
     assert connection.client_name == "site"
 
 
 def test_options_of_a_socket_file_are_known_to_redis_py() -> None:
     shared = {"client_name": "site", "socket_connect_timeout": 2, "socket_keepalive": True, "socket_read_size": 1024}
     options = redis_options({"hosts": ["unix:///run/redis.sock"], "connection_kwargs": shared})
-    assert "socket_keepalive" not in options.hosts[0].options
+    passed_on: dict[str, Any] = {**only_endpoint(options).options}
+    assert "socket_keepalive" not in passed_on
     assert options.notes == ("Connection option 'socket_keepalive' has no effect on a unix socket.",)
-    assert UnixDomainSocketConnection(path="/run/redis.sock", **options.hosts[0].options).client_name == "site"
+    assert UnixDomainSocketConnection(path="/run/redis.sock", **passed_on).client_name == "site"
 
 
 def test_every_argument_of_redis_py_has_an_answer() -> None:
@@ -95,7 +98,7 @@ def test_an_option_that_the_layer_pins_is_noted_once_and_not_passed_on(name: str
     options = redis_options(config)
     assert len(options.notes) == 1
     assert f"Connection option {name!r} has no effect: " in options.notes[0]
-    assert all(not endpoint.options for endpoint in options.hosts)
+    assert all(not endpoint.options for endpoint in endpoints(options))
 
 
 def test_a_pinned_option_in_a_url_is_noted_too() -> None:
@@ -116,7 +119,7 @@ def test_shared_options_of_tls_go_to_the_hosts_that_use_it() -> None:
         "hosts": ["redis://a", "rediss://b", {"host": "c", "ssl": True}],
         "connection_kwargs": {"ssl_ciphers": "x"},
     }
-    assert [dict(endpoint.options) for endpoint in redis_options(config).hosts] == [
+    assert [dict(endpoint.options) for endpoint in endpoints(redis_options(config))] == [
         {},
         {"ssl_ciphers": "x"},
         {"ssl_ciphers": "x"},
@@ -130,9 +133,9 @@ def test_shared_options_of_tls_without_any_host_that_uses_it_are_refused() -> No
 
 def test_shared_ssl_makes_every_pair_and_dict_use_tls_whatever_the_order_of_the_options() -> None:
     for shared in ({"ssl": True, "ssl_ciphers": "x"}, {"ssl_ciphers": "x", "ssl": True}):
-        options = redis_options({"hosts": [("a", 1), {"host": "b"}], "connection_kwargs": shared})
-        assert [endpoint.transport for endpoint in options.hosts] == ["tls", "tls"]
-        assert all(endpoint.options["ssl_ciphers"] == "x" for endpoint in options.hosts)
+        two = endpoints(redis_options({"hosts": [("a", 1), {"host": "b"}], "connection_kwargs": shared}))
+        assert [endpoint.transport for endpoint in two] == ["tls", "tls"]
+        assert all(endpoint.options["ssl_ciphers"] == "x" for endpoint in two)
 
 
 def test_shared_ssl_is_never_lost_on_a_plain_url() -> None:
@@ -193,7 +196,7 @@ def test_connection_options_that_are_no_dict_are_refused(value: Any) -> None:
 def test_the_check_of_certificates_is_understood_in_the_words_of_redis_py_celery_and_ssl(
     given: Any, meant: str
 ) -> None:
-    (endpoint,) = redis_options({"hosts": [{"address": "rediss://a", "ssl_cert_reqs": given}]}).hosts
+    endpoint = only_endpoint(redis_options({"hosts": [{"address": "rediss://a", "ssl_cert_reqs": given}]}))
     assert endpoint.options["ssl_cert_reqs"] == meant
 
 

@@ -9,13 +9,13 @@ import pytest
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import parse_url
 
+from support.endpoints import endpoints, only_endpoint
 from trunkline.config import Endpoint, redis_options
 from trunkline.errors import ConfigurationError
 
 
 def host(entry: Any, **config: Any) -> Endpoint:
-    (endpoint,) = redis_options({"hosts": [entry], **config}).hosts
-    return endpoint
+    return only_endpoint(redis_options({"hosts": [entry], **config}))
 
 
 def sentence(hosts: Any, **config: Any) -> str:
@@ -105,7 +105,7 @@ def test_a_url_is_understood_as_redis_py_understands_it(url: str) -> None:
 
 def test_the_order_of_the_hosts_is_kept() -> None:
     names = [f"r{number}" for number in (3, 1, 2)]
-    assert [e.host for e in redis_options({"hosts": [(name, 6379) for name in names]}).hosts] == names
+    assert [e.host for e in endpoints(redis_options({"hosts": [(name, 6379) for name in names]}))] == names
 
 
 def test_what_stands_in_a_url_wins_over_its_dict_and_that_over_the_shared_options() -> None:

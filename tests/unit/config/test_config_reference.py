@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trunkline.config import CONNECTION_OPTIONS, OPTIONS, VARIABLES
+from trunkline.config import CONNECTION_OPTIONS, OPTIONS, VARIABLES, ConnectionOption, Option, Variable
 from trunkline.config.reference import page
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "configuration.md"
@@ -16,5 +16,6 @@ def test_the_committed_page_is_current() -> None:
 
 def test_the_page_names_every_option_and_variable() -> None:
     text = page()
-    for entry in (*OPTIONS, *CONNECTION_OPTIONS, *VARIABLES):
+    entries: list[Option | ConnectionOption | Variable] = [*OPTIONS, *CONNECTION_OPTIONS, *VARIABLES]
+    for entry in entries:
         assert f"`{entry.name}`" in text

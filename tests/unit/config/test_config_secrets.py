@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.endpoints import only_endpoint
 from trunkline.config import Endpoint, ipc_options, redis_options
 from trunkline.errors import ConfigurationError
 
@@ -37,7 +38,7 @@ class Provider:
 )
 def test_no_repr_shows_a_secret(config: dict[str, Any]) -> None:
     options = redis_options(config)
-    endpoint = options.hosts[0]
+    endpoint = only_endpoint(options)
     for shown in (repr(options), str(options), repr(endpoint), f"{endpoint}", repr(endpoint.options), endpoint.label):
         assert SECRET not in shown
     assert "***" in repr(options)
@@ -58,11 +59,11 @@ def test_a_user_name_is_shown_only_beside_a_password() -> None:
 
 
 def test_the_secret_itself_is_there_to_be_used() -> None:
-    assert redis_options({"hosts": [f"redis://:{SECRET}@a"]}).hosts[0].password == SECRET
+    assert only_endpoint(redis_options({"hosts": [f"redis://:{SECRET}@a"]})).password == SECRET
 
 
 def test_endpoints_can_be_compared_hashed_and_replaced() -> None:
-    one, other = (redis_options({"hosts": [f"redis://:{SECRET}@a?client_name=x"]}).hosts[0] for _ in range(2))
+    one, other = (only_endpoint(redis_options({"hosts": [f"redis://:{SECRET}@a?client_name=x"]})) for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
     assert dataclasses.replace(one, db=3) != one

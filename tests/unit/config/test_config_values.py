@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from dataclasses import FrozenInstanceError, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -303,5 +304,6 @@ def test_a_size_is_a_number_of_bytes_that_a_store_fits_in() -> None:
 
 def test_options_are_frozen() -> None:
     for frozen in (redis_options({}), redis_options({}).hosts[0], ipc_options({}), CommonOptions()):
-        with pytest.raises(AttributeError):
-            frozen.prefix = "x"  # type: ignore[union-attr]
+        for field in fields(frozen):
+            with pytest.raises(FrozenInstanceError):
+                setattr(frozen, field.name, None)

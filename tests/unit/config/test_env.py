@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.endpoints import endpoints
 from trunkline.config import VARIABLES, redis_options
 from trunkline.env import channel_layers_from_env, inside_container, read_secret
 from trunkline.errors import ConfigurationError
@@ -21,16 +23,16 @@ PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 MEMORY = "channels.layers.InMemoryChannelLayer"
 
 
-def layer(*, container: bool = False, **environ: str) -> tuple[Any, Any]:
-    layers = channel_layers_from_env(environ, container=lambda: container)
+def layer(given: Mapping[str, str] | None = None, /, *, container: bool = False, **environ: str) -> tuple[Any, Any]:
+    layers = channel_layers_from_env({**(given or {}), **environ}, container=lambda: container)
     assert list(layers) == ["default"]
     assert sorted(layers["default"]) == ["BACKEND", "CONFIG"]
     return layers["default"]["BACKEND"], layers["default"]["CONFIG"]
 
 
-def sentence(*, container: bool = False, **environ: str) -> str:
+def sentence(given: Mapping[str, str] | None = None, /, *, container: bool = False, **environ: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        layer(container=container, **environ)
+        layer(given, container=container, **environ)
     return str(caught.value)
 
 
@@ -39,7 +41,7 @@ def test_with_nothing_set_the_processes_of_one_machine_talk() -> None:
 
 
 def test_empty_variables_count_as_not_set() -> None:
-    assert layer(**{variable.name: " " for variable in VARIABLES}) == (IPC, {})
+    assert layer({variable.name: " " for variable in VARIABLES}) == (IPC, {})
 
 
 def test_in_a_container_nothing_set_is_an_error() -> None:
@@ -65,7 +67,7 @@ def test_a_container_is_recognised_by_its_marks() -> None:
     assert not inside_container({}, exists=lambda path: False)
     assert inside_container({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, exists=lambda path: False)
     for mark in ("/.dockerenv", "/run/.containerenv"):
-        assert inside_container({}, exists=lambda path, mark=mark: path == mark)
+        assert inside_container({}, exists={mark}.__contains__)
 
 
 def test_hosts_in_the_config_choose_redis() -> None:
@@ -128,8 +130,7 @@ def test_passwords_stand_apart_from_the_url_where_django_masks_them() -> None:
         "redis://c",
         {"address": "unix:/run/r.sock?db=1", "password": "hunter4"},
     ]
-    endpoints = redis_options(config).hosts
-    assert [(e.label, e.username, e.password) for e in endpoints] == [
+    assert [(e.label, e.username, e.password) for e in endpoints(redis_options(config))] == [
         ("redis://a:6379/1", None, "hunter2"),
         ("redis://b:6379/0", "me", "hunter/3"),
         ("redis://c:6379/0", None, None),
@@ -146,7 +147,8 @@ def test_a_password_from_a_file_goes_to_every_server(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("hunter2\n")
     _, config = layer(REDIS_URL="redis://a,redis://me@b", REDIS_PASSWORD_FILE=str(file))
-    assert [(e.username, e.password) for e in redis_options(config).hosts] == [(None, "hunter2"), ("me", "hunter2")]
+    found = [(e.username, e.password) for e in endpoints(redis_options(config))]
+    assert found == [(None, "hunter2"), ("me", "hunter2")]
 
 
 @pytest.mark.parametrize("backend", [CORE, PUBSUB])
@@ -197,7 +199,7 @@ TWICE = [
 
 @pytest.mark.parametrize(("environ", "expected"), TWICE, ids=[what for _, what in TWICE])
 def test_two_sources_for_one_thing_are_an_error(environ: dict[str, str], expected: str) -> None:
-    assert expected in sentence(**environ)
+    assert expected in sentence(environ)
 
 
 def test_a_password_from_two_sources_is_an_error(tmp_path: Path) -> None:
@@ -248,7 +250,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
 
 @pytest.mark.parametrize(("environ", "expected"), WRONG, ids=[what for _, what in WRONG])
 def test_each_kind_of_wrong_variable_has_its_own_sentence(environ: dict[str, str], expected: str) -> None:
-    said = sentence(**environ)
+    said = sentence(environ)
     assert expected in said
     assert "hunter2" not in said
 
