@@ -20,9 +20,9 @@ def layers() -> Iterator[tuple[IPCChannelLayer, IPCChannelLayer]]:
     """Who receives, and another process' view of the same store."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=base) as directory:
-        both = tuple(IPCChannelLayer(directory=directory, prefix="test", capacity=2) for _ in range(2))
-        yield both  # type: ignore[misc]
-        for layer in both:
+        one, other = (IPCChannelLayer(directory=directory, prefix="test", capacity=2) for _ in range(2))
+        yield one, other
+        for layer in (one, other):
             asyncio.run(layer.close())
 
 
@@ -192,6 +192,7 @@ def test_a_message_that_comes_while_a_receiver_empties_the_inbox_is_received(
 
             monkeypatch.setattr(participant._inbox, "collect", slowly)
             body = await participant.receive(name, address_of(name))
+            assert isinstance(body, bytes)
             assert ours.decode(body) == {"number": 2}
             assert await asyncio.wait_for(ours.receive(other), 5) == {"number": 1}
 

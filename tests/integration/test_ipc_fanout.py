@@ -68,8 +68,8 @@ async def test_a_group_message_for_many_lets_others_run_between_its_members(laye
         if len(order) < MEMBERS:
             asyncio.get_running_loop().call_soon(look)
 
-    for number, task in enumerate(tasks):
-        task.add_done_callback(lambda _task, number=number: order.append(number))
+    for task in tasks:
+        task.add_done_callback(lambda task: order.append(tasks.index(task)))
     await layer.group_send("room", {"type": "all"})
     look()
     assert await asyncio.wait_for(asyncio.gather(*tasks), 20) == [{"type": "all"}] * MEMBERS

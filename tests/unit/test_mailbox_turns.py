@@ -41,8 +41,8 @@ async def test_a_group_message_for_many_lets_others_run_between_its_members(stor
         story.box.join("room", f"{OWN}{local}", story.clock() + 60)
     count()
     order: list[int] = []
-    for local, task in enumerate(tasks):
-        task.add_done_callback(lambda _task, local=local: order.append(local))
+    for task in tasks:
+        task.add_done_callback(lambda task: order.append(tasks.index(task)))
     story.group("room", b"all")
     assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == [b"all"] * members
     assert rounds >= 10

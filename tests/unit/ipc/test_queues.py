@@ -165,7 +165,8 @@ def test_tidying_up_drops_expired_messages_and_dead_waiters_step_by_step(
         push(f"old.{number}", b"", deadline=SECOND)
     push("young", b"", deadline=9 * SECOND)
     pop("waiting", bell=A)
-    position, steps = b"", 0
+    position: bytes | None = b""
+    steps = 0
     while position is not None:
         position = environment.write(queues.drop_expired, position, 2 * SECOND, 3, lambda bell: False)
         steps += 1
