@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def _run(chosen: argparse.Namespace, server: RedisServer) -> dict[tuple[str, str
     return results
 
 
-def _setting(chosen: argparse.Namespace, server: RedisServer) -> dict[str, object]:
+def _setting(chosen: argparse.Namespace, server: RedisServer) -> dict[str, Any]:
     product, of_server = server.identity()
     return {
         "rounds": chosen.rounds,
@@ -78,7 +79,7 @@ def _setting(chosen: argparse.Namespace, server: RedisServer) -> dict[str, objec
     }
 
 
-def _described(setting: Mapping[str, object]) -> str:
+def _described(setting: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in setting["packages"].items())
     scaled = "" if setting["scale"] == 1 else f" Everything is scaled by {setting['scale']:g}: a quick look only."
     return (

@@ -74,7 +74,7 @@ def _serializers() -> list[tuple[str, Callable[[Any], bytes], Callable[[bytes], 
     found: list[tuple[str, Callable[[Any], bytes], Callable[[bytes], Any]]] = [
         ("ours, msgpack", encode, decode),
         ("ours, json", encode_json, decode),
-        ("json", lambda value: json.dumps(value).encode(), json.loads),
+        ("json", _in_bytes(json.dumps), json.loads),
     ]
     for name, pack, unpack in (
         ("ormsgpack", "packb", "unpackb"),
@@ -89,8 +89,12 @@ def _serializers() -> list[tuple[str, Callable[[Any], bytes], Callable[[bytes], 
         except ImportError:
             continue
         packs, unpacks = getattr(module, pack), getattr(module, unpack)
-        found.append((name, packs if name != "ujson" else lambda value, dumps=packs: dumps(value).encode(), unpacks))
+        found.append((name, packs if name != "ujson" else _in_bytes(packs), unpacks))
     return found
+
+
+def _in_bytes(dumps: Callable[[Any], str]) -> Callable[[Any], bytes]:
+    return lambda value: dumps(value).encode()
 
 
 def _ciphers() -> list[tuple[str, Callable[[bytes], bytes], Callable[[bytes], bytes]]]:
@@ -100,14 +104,7 @@ def _ciphers() -> list[tuple[str, Callable[[bytes], bytes], Callable[[bytes], by
     key = hashlib.sha256(b"key").digest()
     ours: list[tuple[str, Callable[[bytes], bytes], Callable[[bytes], bytes]]] = []
     for name, keys in (("a record in the clear", []), ("a sealed record", [key])):
-        sender, reader = records_for(keys, "bench"), records_for(keys, "bench")
-        ours.append(
-            (
-                name,
-                lambda body, pack=sender.pack: b"1790000000000" + pack(DIRECT, CHANNEL, body),
-                lambda data, unpack=reader.unpack: unpack(data).body,
-            )
-        )
+        ours.append((name, *_records(keys)))
     return [
         *ours,
         ("AES-256-GCM alone", lambda body: aes.encrypt(nonce, body, head), lambda data: aes.decrypt(nonce, data, head)),
@@ -118,6 +115,12 @@ def _ciphers() -> list[tuple[str, Callable[[bytes], bytes], Callable[[bytes], by
         ),
         ("Fernet (asgi_redis, channels_redis)", fernet.encrypt, fernet.decrypt),
     ]
+
+
+def _records(keys: list[bytes]) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
+    """What a sender and a reader with these keys do to one body."""
+    pack, unpack = records_for(keys, "bench").pack, records_for(keys, "bench").unpack
+    return lambda body: b"1790000000000" + pack(DIRECT, CHANNEL, body), lambda data: unpack(data).body
 
 
 async def _cpu(layer: Any, messages: int) -> float:

@@ -137,8 +137,8 @@ def _summary(role: str) -> Iterator[str]:
     total = sum(own.values()) or 1
     yield f"\n{role}: {total:,} samples busy, {waiting:,} waiting; {FOLDER / role}.svg"
     yield "  " + ", ".join(f"{part} {count / total:.0%}" for part, count in parts.most_common(6))
-    for name, count in own.most_common(TOP):
-        yield f"  {count / total:>6.1%}  {name}"
+    for name, samples in own.most_common(TOP):
+        yield f"  {samples / total:>6.1%}  {name}"
 
 
 def _frame(text: str) -> tuple[str, str]:

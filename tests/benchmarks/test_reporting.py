@@ -95,7 +95,9 @@ def test_the_file_holds_every_measurement(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "given", [["--rows", "speed"], ["--rounds", "0"], ["--scale", "2"], ["--server", "/no/redis"], ["--json", "/no/f"]]
 )
-def test_a_wrong_option_is_named(given: list[str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_wrong_option_is_named(
+    given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["bench", *given])
     with pytest.raises(SystemExit):
         options.parse()

@@ -34,7 +34,12 @@ class RedisPyLine:
 
     def __init__(self, url: str) -> None:
         # A socket timeout would end blocked reads; hiredis parses, as redis-py uses it where it is installed.
-        self._options = {"url": url, "single_connection_client": True, "protocol": 2, "socket_timeout": None}
+        self._options: dict[str, Any] = {
+            "url": url,
+            "single_connection_client": True,
+            "protocol": 2,
+            "socket_timeout": None,
+        }
         self._client = redis.asyncio.Redis.from_url(**self._options)
 
     @cached_property
@@ -63,6 +68,7 @@ class HiredisLine:
 
     def __init__(self, url: str) -> None:
         place = urlsplit(url)
+        assert place.port is not None, url
         self._socket = socket.create_connection((place.hostname, place.port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader()
@@ -74,7 +80,8 @@ class HiredisLine:
         return self._ask([command])[0]
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        self._socket.sendall(b"".join(map(hiredis.pack_command, commands)))
+        # Its types call a command a tuple of one part.
+        self._socket.sendall(b"".join(map(hiredis.pack_command, commands)))  # type: ignore[arg-type]
         replies: list[Any] = []
         while len(replies) < len(commands):
             reply = self._reader.gets()

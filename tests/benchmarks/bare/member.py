@@ -143,7 +143,7 @@ class Member:
 
     async def read(self, *before: Command, block_ms: int = BLOCK_MS) -> list[Got]:
         """Block until something is in the inboxes, behind the commands ``before`` on the same connection."""
-        command = ("XREAD", "COUNT", MOST_ENTRIES, "BLOCK", block_ms, "STREAMS", *self._inboxes, *self._last)
+        command: Command = ("XREAD", "COUNT", MOST_ENTRIES, "BLOCK", block_ms, "STREAMS", *self._inboxes, *self._last)
         reply = (await self._blocked.call(*before, command))[-1]
         got = []
         for key, stream in reply or ():

@@ -78,7 +78,7 @@ class Members:
         await unless_failed(self.readers, work)
 
 
-async def unless_failed(readers: Sequence[asyncio.Future[None]], work: Awaitable[Any]) -> None:
+async def unless_failed(readers: Sequence[asyncio.Future[Any]], work: Awaitable[Any]) -> None:
     """Await ``work``, or raise what ended one of the readers, which never end otherwise."""
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait({task, *readers}, return_when=asyncio.FIRST_COMPLETED)
