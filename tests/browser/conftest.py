@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,11 +50,11 @@ def browser(chromium: str) -> Iterator[Browser]:
 @pytest.fixture(scope="module", params=["IPC", "Redis"])
 def stack(request: pytest.FixtureRequest, chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRun]:
     """``make run`` with its two Daphne processes and its worker, once on each channel layer."""
-    environ = {}
+    environ: dict[str, Any] = {"TRUNKLINE_RELEASE": "2026.11"}
     if request.param == "Redis":
         servers: list[RedisServer] = request.getfixturevalue("shared_redis")
         environ["REDIS_URL"] = servers[0].url
-    with MakeRun(tmp_path_factory.mktemp("stack"), TRUNKLINE_RELEASE="2026.11", **environ) as run:
+    with MakeRun(tmp_path_factory.mktemp("stack"), **environ) as run:
         yield run.ready()
 
 

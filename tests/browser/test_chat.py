@@ -17,7 +17,7 @@ import pytest
 from support.stack import MakeRun
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, FilePayload, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -81,7 +81,8 @@ class Visitor:
 def visit(browser: Browser, stack: MakeRun) -> Iterator[Open]:
     """A function that opens a room of this test's own in a new browser window."""
     room = f"test-{uuid.uuid4().hex[:12]}"
-    contexts, visitors = [], []
+    contexts: list[BrowserContext] = []
+    visitors: list[Visitor] = []
 
     def visit(name: str, **context: Any) -> Visitor:
         contexts.append(browser.new_context(**context))
@@ -149,8 +150,8 @@ def test_two_pages_on_different_daphne_processes_chat_and_see_a_thumbnail(
         speaker.say(text)
         maren.sees(text)
         jonas.sees(text)
-    picture = {"name": "evening.jpg", "mimeType": "image/jpeg", "buffer": photograph()}
-    jonas.page.set_input_files("#picture", files=[picture])  # type: ignore[list-item]
+    picture: FilePayload = {"name": "evening.jpg", "mimeType": "image/jpeg", "buffer": photograph()}
+    jonas.page.set_input_files("#picture", files=[picture])
     for each in (maren, jonas):
         image = each.page.locator(".bubble.picture img")
         image.wait_for()
@@ -181,8 +182,8 @@ def test_messages_come_in_order_with_the_history_and_a_bad_picture_gets_a_senten
     for each in (maren, jonas, late):
         texts = each.page.locator(".message .bubble").all_text_contents()
         assert texts == [f"number {n}" for n in range(20)]
-    file = {"name": "notes.png", "mimeType": "image/png", "buffer": b"not a picture"}
-    late.page.set_input_files("#picture", files=[file])  # type: ignore[list-item]
+    file: FilePayload = {"name": "notes.png", "mimeType": "image/png", "buffer": b"not a picture"}
+    late.page.set_input_files("#picture", files=[file])
     late.page.get_by_text("That is no JPEG, PNG, WebP or GIF picture.").wait_for()
 
 

@@ -44,7 +44,8 @@ def test_nobody_can_become_root_by_a_file_of_the_project(images: Images) -> None
 
 def test_no_secret_of_the_build_is_left(image: str) -> None:
     """Neither the secrets' contents nor their files, in no layer's command."""
-    import build  # type: ignore[import-not-found,unused-ignore]
+    import build
+    from debian import Trouble
 
     look = "find /run/secrets /etc/pip.conf /root/.cache -type f -size +0 2>/dev/null; true"
     assert inside(image, "sh", "-c", look) == ""
@@ -52,7 +53,7 @@ def test_no_secret_of_the_build_is_left(image: str) -> None:
     environment = json.loads(docker("image", "inspect", image))[0]["Config"]["Env"] or []
     try:
         own = set(build.own_sources().split())
-    except build.Trouble:  # no debootstrap: the base came from a registry
+    except Trouble:  # no debootstrap: the base came from a registry
         own = set()
     # Addresses that this machine uses and a Debian image wouldn't: its mirror, its package index.
     private = {word for word in build.apt_sources().decode().split() if "://" in word} - own

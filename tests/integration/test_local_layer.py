@@ -165,7 +165,8 @@ async def test_the_redis_half_may_be_found_through_sentinels(
 
 @pytest.mark.asyncio
 async def test_normal_channels_work_while_no_server_can_be_reached(make: Make) -> None:
-    for options in ({}, {"services": []}):
+    variants: list[dict[str, Any]] = [{}, {"services": []}]
+    for options in variants:
         layer = make(hosts=[("127.0.0.1", 9)], retry_time=0.2, **options)
         await within(layer.send("work", numbered(1)), 5)
         assert await receive(layer, "work") == numbered(1)

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import redis
@@ -34,24 +35,27 @@ class Inbox:
         client.zadd(keys.key(0, "procs"), {"me": 10**14})
         self._number = 0
 
-    def _call(self, name: str, key: str, *args: object) -> object:
+    def _call(self, name: str, key: str, *args: bytes | str | int) -> Any:
         self._number += 1
         sha = self.client.script_load(script(name).text)
         return self.client.evalsha(sha, 2, key, self.canary, "e", "you", self._number, "0", *args)
 
     def send(self, channels: Sequence[str], size: int, expiry_ms: int = 60_000) -> str:
         """Returns a letter for each message."""
-        each = [part for name in channels for part in (name, CAPACITY, pack_record(DIRECT, name, b"x" * size))]
-        status, letters = self._call("direct", self.inbox, "me", expiry_ms, 10_000, 10**7, *each)  # type: ignore[misc]
+        each: list[bytes | str | int] = []
+        for name in channels:
+            each += [name, CAPACITY, pack_record(DIRECT, name, b"x" * size)]
+        status, letters = self._call("direct", self.inbox, "me", expiry_ms, 10_000, 10**7, *each)
         assert status == b"OK"
-        return letters.decode()
+        return str(letters, "ascii")
 
     def send_to_group(self) -> None:
         self._call("group", self.group, 60_000, 10_000, 10**7, pack_record(GROUP, "all", b"for all"))
 
     def entries(self) -> list[Entry]:
         found: list[Entry] = []
-        for entry, fields in self.client.xrange(self.inbox):
+        stream: Any = self.client.xrange(self.inbox)
+        for entry, fields in stream:
             record = unpack_record(fields[b"r"])
             found.append((record.name if record.kind == DIRECT else "", entry.decode(), len(fields[b"r"])))
         return found
@@ -71,7 +75,8 @@ class Inbox:
         return calls
 
     def counted(self) -> dict[str, int]:
-        return {name.decode(): int(many) for name, many in self.client.hgetall(self.counts).items()}
+        held: Any = self.client.hgetall(self.counts)
+        return {name.decode(): int(many) for name, many in held.items()}
 
     def agrees(self) -> None:
         entries, counted = self.entries(), self.counted()

@@ -380,14 +380,14 @@ async def test_a_join_in_another_thread_is_not_lost_to_a_leave_that_was_just_tol
     told = tellings._told
     threads: list[threading.Thread] = []
 
-    def told_while_another_joins(*outcome: Any) -> None:
+    def told_while_another_joins(batch: Any, error: Exception | None) -> None:
         """The other thread comes to the lock while this one holds it, to note that the server knows of the leave."""
         tellings._told = told  # type: ignore[method-assign]
         with process.lock:
             threads.append(threading.Thread(target=lambda: asyncio.run(layer.group_add("room", name))))
             threads[0].start()
             time.sleep(0.3)
-            told(*outcome)
+            told(batch, error)
 
     tellings._told = told_while_another_joins  # type: ignore[method-assign]
     await layer.group_discard("room", name)

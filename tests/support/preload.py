@@ -50,7 +50,7 @@ def send(channel: str, number: str) -> None:
 
 async def drain(quiet_s: float = 0.3) -> list[Any]:
     """What the worker's channel holds."""
-    found = []
+    found: list[Any] = []
     while True:
         receiving = asyncio.ensure_future(layer.receive(own_channel()))
         await asyncio.wait({receiving}, timeout=quiet_s)

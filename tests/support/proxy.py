@@ -113,7 +113,12 @@ class Proxy:
 
     def cut_all(self) -> None:
         """Cut every connection now; new ones are let through."""
-        self._now(lambda: [self._cut(link) for link in list(self._links)])
+
+        def change() -> None:
+            for link in list(self._links):
+                self._cut(link)
+
+        self._now(change)
 
     def swallow_reply(self, marker: bytes) -> Swallow:
         """Forward the next request that contains ``marker``, let it be executed, drop the reply, cut the connection."""

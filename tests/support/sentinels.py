@@ -137,6 +137,7 @@ class Sentinels:
 
     def _is_known(self, client: redis.Redis, name: str) -> bool:
         known = client.sentinel_master(name)
+        assert isinstance(known, dict)
         replicas = client.sentinel_slaves(name)
         return (
             known["num-other-sentinels"] == self._count - 1

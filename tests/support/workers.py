@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+from trunkline import RedisChannelLayer
 from trunkline.conformance.api import build_layer
 from trunkline.conformance.child import Link
 
@@ -139,6 +140,7 @@ async def hold_one(link: Link, path: str, config: dict[str, Any], channel: str) 
     """Do what each line says: receive a message at least once and tell its number and count, say what became of it, or
     block the event loop for so many seconds."""
     layer = build_layer(path, config)
+    assert isinstance(layer, RedisChannelLayer)
     link.tell("ready")
     delivery: Any = None
     lines = await link.lines()

@@ -39,9 +39,9 @@ class Images:
 
 def tag() -> str:
     sys.path.insert(0, str(ROOT / "deploy" / "image"))
-    from build import version  # type: ignore[import-not-found,unused-ignore]
+    from build import version
 
-    return str(version())
+    return version()
 
 
 def built() -> Images:

@@ -14,7 +14,7 @@ def note(line: str) -> None:
         diary.write(line + "\n")
 
 
-class Waiting(AsyncConsumer):  # type: ignore[misc]
+class Waiting(AsyncConsumer):
     async def job(self, message: dict[str, Any]) -> None:
         note(f"begun {message['n']}")
         await asyncio.sleep(message.get("seconds", 0))
@@ -24,14 +24,14 @@ class Waiting(AsyncConsumer):  # type: ignore[misc]
         raise RuntimeError("this consumer was told to fail")
 
 
-class Threaded(SyncConsumer):  # type: ignore[misc]
+class Threaded(SyncConsumer):
     def job(self, message: dict[str, Any]) -> None:
         note(f"begun {message['n']}")
         time.sleep(message.get("seconds", 0))
         note(f"ended {message['n']}")
 
 
-class Careful(AsyncConsumer):  # type: ignore[misc]
+class Careful(AsyncConsumer):
     """Notes how often a message was given, and fails for as many times as it is told."""
 
     async def job(self, message: dict[str, Any]) -> None:
@@ -43,7 +43,11 @@ class Careful(AsyncConsumer):  # type: ignore[misc]
         note(f"ended {message['n']} {deliveries}")
 
 
-consumers = {"waiting": Waiting, "threaded": Threaded, "careful": Careful}
+consumers: dict[str, type[AsyncConsumer] | type[SyncConsumer]] = {
+    "waiting": Waiting,
+    "threaded": Threaded,
+    "careful": Careful,
+}
 application = ProtocolTypeRouter(
     {"channel": ChannelNameRouter({channel: consumer.as_asgi() for channel, consumer in consumers.items()})}
 )

@@ -198,7 +198,7 @@ async def test_a_consumer_of_channels_finishes_a_handler_of_a_message_to_its_own
     monkeypatch.setattr("channels.consumer.aclose_old_connections", no_database)
     gate, begun, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    class Consumer(AsyncConsumer):  # type: ignore[misc]
+    class Consumer(AsyncConsumer):
         async def hello(self, message: dict[str, Any]) -> None:
             await self.channel_layer.send(self.channel_name, {"type": "direct"})
 
@@ -219,7 +219,7 @@ async def test_a_consumer_of_channels_finishes_a_handler_of_a_message_to_its_own
     assert task.result() is Outcome.FINISHED
 
 
-class Brittle(InMemoryChannelLayer):  # type: ignore[misc]
+class Brittle(InMemoryChannelLayer):
     """A layer whose first receives fail."""
 
     def __init__(self, *errors: BaseException) -> None:
@@ -266,7 +266,7 @@ async def test_connection_errors_are_tried_again_for_ever() -> None:
 async def test_a_receive_that_keeps_failing_ends_the_worker_and_lets_the_other_channels_finish(
     before: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(InMemoryChannelLayer):  # type: ignore[misc]
+    class Broken(InMemoryChannelLayer):
         received = 0
 
         async def receive(self, channel: str) -> dict[str, Any]:
@@ -292,7 +292,7 @@ async def test_a_receive_that_keeps_failing_ends_the_worker_and_lets_the_other_c
 
 @pytest.mark.asyncio
 async def test_a_message_that_arrives_while_the_worker_stops_is_handled_not_lost() -> None:
-    class Late(InMemoryChannelLayer):  # type: ignore[misc]
+    class Late(InMemoryChannelLayer):
         """Delivers although it is cancelled, as any coroutine may that is just about to return."""
 
         entered = asyncio.Event()
@@ -300,7 +300,7 @@ async def test_a_message_that_arrives_while_the_worker_stops_is_handled_not_lost
         async def receive(self, channel: str) -> dict[str, Any]:
             self.entered.set()
             try:
-                return await super().receive(channel)  # type: ignore[no-any-return]
+                return await super().receive(channel)
             except asyncio.CancelledError:
                 return {"type": "job", "n": "late"}
 
