@@ -37,7 +37,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         self.room, self.connection = room, uuid.uuid4()
         # First join, then read: what is written in between arrives twice, and the page knows messages by their id.
         await self.channel_layer.group_add(room.group, self.channel_name)
-        messages, self.people_shown = await self.enter()
+        messages, self.people_shown = await self.enter(room)
         await self.send_json(
             {
                 "type": "welcome",
@@ -64,7 +64,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         if self.room is None:
             return
         if kind == "message":
-            await self.say(content)
+            await self.say(self.room, content)
         elif kind == "heartbeat":
             await database_sync_to_async(presence.renew)(self.room, self.connection, self.visitor, self.name)
             await self.send_json({"type": "heartbeat"})
@@ -72,7 +72,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         else:
             await self.send_json({"type": "error", "text": "The page sent something that this server doesn't know."})
 
-    async def say(self, content: dict[str, Any]) -> None:
+    async def say(self, room: Room, content: dict[str, Any]) -> None:
         text = content.get("text")
         try:
             nonce = uuid.UUID(content.get("nonce"))
@@ -84,8 +84,8 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
             sentence = f"A message has 1 to {settings.MESSAGE_LENGTH} characters."
             await self.send_json({"type": "error", "text": sentence, "nonce": str(nonce)})
             return
-        message = await self.store(nonce, text)
-        await self.channel_layer.group_send(self.room.group, {"type": "chat.message", "message": message})
+        message = await self.store(room, nonce, text)
+        await self.channel_layer.group_send(room.group, {"type": "chat.message", "message": message})
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
@@ -115,13 +115,13 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
     # The database
 
     @database_sync_to_async
-    def enter(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    def enter(self, room: Room) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         presence.sweep()
-        presence.renew(self.room, self.connection, self.visitor, self.name)
-        return [message.as_json() for message in self.room.history()], presence.people(self.room)
+        presence.renew(room, self.connection, self.visitor, self.name)
+        return [message.as_json() for message in room.history()], presence.people(room)
 
     @database_sync_to_async
-    def store(self, nonce: uuid.UUID, text: str) -> dict[str, Any]:
-        values = {"room": self.room, "visitor": self.visitor, "author": self.name, "text": text}
+    def store(self, room: Room, nonce: uuid.UUID, text: str) -> dict[str, Any]:
+        values = {"room": room, "visitor": self.visitor, "author": self.name, "text": text}
         message, _ = Message.objects.get_or_create(nonce=nonce, defaults=values)
         return message.as_json()

@@ -1,6 +1,7 @@
 """The plain HTTP side: rooms, names, uploads, pictures, whoami."""
 
 import os
+import uuid
 from unittest import mock
 
 from asgiref.sync import async_to_sync
@@ -47,7 +48,7 @@ class PageTests(TestCase):
 
     def test_the_list_counts_people_not_pages(self) -> None:
         for connection, visitor in enumerate(("ann", "ann", "bob")):
-            presence.renew(self.room, f"{connection:032}", visitor, visitor)
+            presence.renew(self.room, uuid.UUID(int=connection), visitor, visitor)
         self.assertContains(self.client.get("/"), "2 here now")
 
     def test_a_name_loses_control_characters_and_is_bounded(self) -> None:
