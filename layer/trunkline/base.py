@@ -58,7 +58,7 @@ def _can_encrypt(common: CommonOptions) -> None:
         ) from error
 
 
-class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
+class ChannelLayer(BaseChannelLayer):
     """Validation, names and attributes shared by the layers; a layer adds the transport.
 
     :ivar expiry: seconds after which an unread message is gone.
@@ -74,7 +74,7 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
     extensions: ClassVar[list[str]] = ["groups", "flush"]
 
     def __init__(self, common: CommonOptions) -> None:
-        super().__init__(expiry=common.expiry, capacity=common.capacity)
+        super().__init__(expiry=common.expiry, capacity=common.capacity)  # type: ignore[no-untyped-call]
         self.common = common
         self.prefix = common.prefix
         self.expiry = common.expiry
