@@ -1,15 +1,12 @@
 """Everything that one layer object runs in one process: its event loops' engines and one background thread.
 
-The background thread (the reactor) beats, restores what a server lost, finishes what a closed event loop left, and
-does the I/O of plain threads and of loops that were made for one call.
+Which event loop has connections of its own, which reads the inboxes, and what the others leave to the thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import concurrent.futures
-import logging
 import os
 import threading
 import time
@@ -19,16 +16,14 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from trunkline.codec import Record
-from trunkline.errors import LayerUnavailable
 from trunkline.redis.closed import finalize
-from trunkline.redis.engine import Engine, Work
+from trunkline.redis.engine import Engine
 from trunkline.redis.groups import Groups
-from trunkline.redis.handback import HandBack
-from trunkline.redis.handover import Errand, Handover, wait_in_loop
-from trunkline.redis.liveness import Heart
+from trunkline.redis.handover import wait_in_loop
 from trunkline.redis.process import Process
+from trunkline.redis.reactor import Reactor
 from trunkline.redis.reliable import Keeper
-from trunkline.redis.shortcut import Shortcut, run
+from trunkline.redis.shortcut import run
 from trunkline.redis.switch import Switch
 
 T = TypeVar("T")
@@ -37,7 +32,6 @@ SETTLED = 1.0  # seconds; an event loop that is still in use after them gets con
 SETTLED_USES = 16  # the same sooner for the main thread's, of which there is only one at a time
 
 CLOSE_WITHIN = 3.0  # seconds that close() waits for the other event loops, and the end for work under way
-LATE_WITHIN = 10.0  # seconds for what a busy event loop hands over after close()
 
 
 class _Attached(NamedTuple):
@@ -70,18 +64,9 @@ class Runtime:
         self._home: Engine | None = None
         self._generation = 0
         self._abandoned: list[_Attached] = []
-        self._work: set[asyncio.Task[Any]] = set()
         self._lock = threading.RLock()
-        self._closed = False
-        self._starting: concurrent.futures.Future[Engine] | None = None
-        self._thread: threading.Thread | None = None
-        self._reactor: Engine | None = None
-        self._handover: Handover | None = None
-        self._shortcut: Shortcut | None = None
-        self._late: list[tuple[Work, concurrent.futures.Future[None]]] = []
-        self._late_thread: threading.Thread | None = None
-        self._hand = HandBack(process, self.background)
-        self.keeper = Keeper(process, self.background)
+        self._reactor = Reactor(process, self._lock, self._check, self._at_exit)
+        self.keeper = Keeper(process, self._reactor.background)
         process.ack_soon = self._ack_soon
         process.lost_memberships = self._restore
 
@@ -94,7 +79,7 @@ class Runtime:
         found = self._engines.get(loop)
         if found:
             return None if found.switch is not None and found.switch.busy else found.engine
-        reactor = self._reactor
+        reactor = self._reactor.engine
         if reactor is not None and reactor.loop is loop:
             return reactor
         seen = self._seen.get(loop)
@@ -116,7 +101,7 @@ class Runtime:
             found = self._engines.get(loop)
         if found is not None:
             return found.engine
-        reactor = self._reactor
+        reactor = self._reactor.engine
         return reactor if reactor is not None and reactor.loop is loop else self._promote(loop)
 
     async def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
@@ -135,40 +120,26 @@ class Runtime:
         loop = asyncio.get_running_loop()
         return self._engines.get(loop), self._seen[loop]
 
-    def submit(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> Any:
-        """Do ``work`` in the reactor; returns a concurrent future."""
-        reactor = self.reactor()
-        return asyncio.run_coroutine_threadsafe(work(reactor), reactor.loop)
+    def submit(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+        """Do ``work`` in the reactor."""
+        return self._reactor.submit(work)
 
     async def send(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """As ``run`` after ``engine`` returned ``None``, and for work that waits for the engine's calls only."""
         found, switch = self._attachment()
         if found is None:
-            return await switch.elsewhere(wait_in_loop(self._hand_over, work))
+            return await switch.elsewhere(wait_in_loop(self._reactor.hand_over, work))
         await switch.turn()
         return await work(found.engine)
 
     def send_sync(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """The same, blocking a thread without an event loop."""
-        shortcut = self._shortcut
-        if shortcut is None:
-            made = Shortcut(self.process, self.reactor(), self._hand, self._hand_over, self.background)
-            with self._lock:
-                shortcut = self._shortcut = self._shortcut or made
-        return run(work(shortcut))
-
-    def _hand_over(self, errand: Errand[T]) -> Handover:
-        while True:
-            self.reactor()
-            with self._lock:  # so that it comes before the request to stop
-                if self._reactor is not None and self._handover is not None:
-                    self._handover.hand(errand)
-                    return self._handover
+        return run(work(self._reactor.shortcut()))
 
     def _promote(self, loop: asyncio.AbstractEventLoop) -> Engine:
-        self.reactor()
+        self._reactor.start()
         self._notice_closed()
-        engine = Engine(self.process, loop, self._hand)
+        engine = Engine(self.process, loop, self._reactor.hand)
         retired: concurrent.futures.Future[None] = concurrent.futures.Future()
         retired.set_running_or_notify_cancel()  # who waits for it can't cancel it
         guard = loop.create_task(self._guard(engine, retired), name="trunkline guard")
@@ -199,13 +170,13 @@ class Runtime:
     def announce(self) -> None:
         """This process has channels of its own: it beats from now on."""
         self.process.present = True
-        self.reactor()
+        self._reactor.start()
 
     def attend(self, engine: Engine) -> None:
         """This process has channels of its own: it beats, and an engine reads its inboxes; ``engine``, if no other
         loop of the application does already. To be called in the engine's loop."""
         home = self._home
-        if home is engine or (home is not None and home is not self._reactor and home.loop.is_running()):
+        if home is engine or (home is not None and home is not self._reactor.engine and home.loop.is_running()):
             return
         self.process.present = True
         self._move_home(engine)
@@ -230,7 +201,7 @@ class Runtime:
             engine.read_inboxes(lambda: self._generation == generation, self._control)
 
     def _leave_home(self, engine: Engine) -> None:
-        reactor = self._reactor
+        reactor = self._reactor.engine
         if self._home is engine and reactor is not None and engine is not reactor:
             self._move_home(reactor)
 
@@ -261,163 +232,14 @@ class Runtime:
 
     def _control(self, record: Record) -> None:
         if self.groups.apply(record):
-            self.background(lambda engine: self.groups.settle(engine, record.name))
+            self._reactor.background(lambda engine: self.groups.settle(engine, record.name))
 
     def _restore(self, shard: int) -> None:
         self._mend(self.groups.lost(shard))
 
     def _mend(self, positions: list[int]) -> None:
         for position in positions:
-            self.background(partial(self.groups.mend, position=position))
-
-    # -- what the reactor does
-
-    def reactor(self) -> Engine:
-        """The reactor's engine; starts the thread when it is first needed.
-
-        :raises LayerUnavailable: if the thread can't start (no memory, no descriptors), or the layer was closed.
-        """
-        engine = self._reactor
-        if engine is not None:
-            return engine
-        with self._lock:
-            if self._reactor is not None:
-                return self._reactor
-            if self._closed:
-                raise LayerUnavailable("The layer was closed while it was in use.")
-            starting, first = self._starting, self._starting is None
-            if starting is None:
-                starting = self._starting = concurrent.futures.Future()
-        try:
-            if first:
-                threading.Thread(target=self._turn, args=(starting,), name="trunkline", daemon=True).start()
-            return starting.result()
-        except Exception as error:
-            with self._lock:
-                if self._starting is starting:
-                    self._starting = None
-            raise LayerUnavailable(f"The layer's thread could not start: {error}") from error
-
-    def _turn(self, starting: concurrent.futures.Future[Engine]) -> None:
-        main = self._main(starting)
-        try:
-            asyncio.run(main)
-        except BaseException as error:
-            if starting.done():
-                raise
-            starting.set_exception(error)
-        finally:
-            main.close()
-
-    async def _main(self, starting: concurrent.futures.Future[Engine]) -> None:
-        loop = asyncio.get_running_loop()
-        engine = Engine(self.process, loop, self._hand)
-        stop = self._stop = asyncio.Event()
-        heart = Heart(self.process, self._check, lambda: engine.acknowledge(True))
-        with self._lock:
-            if self._closed:
-                raise LayerUnavailable("it was closed meanwhile")
-            self._thread, self._reactor, self._starting = threading.current_thread(), engine, None
-            handover = self._handover = Handover(engine)
-            atexit.register(self._at_exit)
-        beating = loop.create_task(self._beat(heart), name="trunkline heart")
-        starting.set_result(engine)
-        try:
-            await stop.wait()
-        finally:
-            if self._work:
-                await asyncio.wait(set(self._work), timeout=2.0)
-            beating.cancel()
-            await asyncio.wait({beating})
-            await engine.stop()
-            if self._shortcut is not None:
-                await self._shortcut.stop()
-            handover.end()
-            await heart.end()
-
-    async def _beat(self, heart: Heart) -> None:
-        while True:
-            try:
-                await heart.run()
-            except Exception:  # whatever it is, a process that stops beating is taken for dead
-                self.process.warn("heart", "The heartbeat failed and goes on.", level=logging.ERROR, exc_info=True)
-                await asyncio.sleep(1.0)
-
-    def background(self, work: Work, *, late: bool = False) -> concurrent.futures.Future[None]:
-        """Do ``work`` in the reactor, which finishes it before it stops; the future ends with it, without its error.
-
-        :param late: do it also after ``close()``, as messages would be lost.
-        """
-        ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-        ended.set_running_or_notify_cancel()  # who waits for it can't cancel it
-        with self._lock:
-            reactor = self._reactor
-            if reactor is not None:
-                # With the lock held, so that it comes before the request to stop.
-                reactor.loop.call_soon_threadsafe(self._begin, reactor, work, ended)
-                return ended
-            if late:
-                self._late.append((work, ended))
-                if self._late_thread is not None:
-                    return ended
-                thread = self._late_thread = threading.Thread(
-                    target=self._turn_late, name="trunkline late", daemon=True
-                )
-        if not late:
-            ended.set_result(None)
-            return ended
-        try:
-            thread.start()
-        except RuntimeError as error:
-            self._give_up_late(error)
-        return ended
-
-    def _begin(self, engine: Engine, work: Work, ended: concurrent.futures.Future[None]) -> asyncio.Task[None]:
-        task = engine.loop.create_task(work(engine))
-        self._work.add(task)
-
-        def done(task: asyncio.Task[None]) -> None:
-            self._work.discard(task)
-            if not task.cancelled() and (error := task.exception()):
-                self.process.warn("background", "A background operation failed: %s", error)
-            ended.set_result(None)
-
-        task.add_done_callback(done)
-        return task
-
-    def _turn_late(self) -> None:
-        main = self._finish_late()
-        try:
-            asyncio.run(main)
-        except Exception as error:
-            self._give_up_late(error)
-        finally:
-            main.close()
-
-    async def _finish_late(self) -> None:
-        """Do what comes after the reactor's end: a loop that was busy during ``close()`` gives back what it took."""
-        engine = Engine(self.process, asyncio.get_running_loop(), self._hand)
-        try:
-            while True:
-                with self._lock:
-                    late, self._late = self._late, []
-                    if not late:
-                        self._late_thread = None
-                        return
-                tasks = {self._begin(engine, work, ended) for work, ended in late}
-                _, pending = await asyncio.wait(tasks, timeout=LATE_WITHIN)
-                for task in pending:
-                    task.cancel()
-        finally:
-            await engine.stop()
-
-    def _give_up_late(self, error: Exception) -> None:
-        with self._lock:
-            late, self._late, self._late_thread = self._late, [], None
-        for _, ended in late:
-            ended.set_result(None)
-        if late:
-            self.process.warn("background", "After close() messages could not be given back: %s", error)
+            self._reactor.background(partial(self.groups.mend, position=position))
 
     def _ack_soon(self, urgent: bool) -> None:
         loop = asyncio._get_running_loop()
@@ -425,7 +247,7 @@ class Runtime:
         if found and not found.engine.stopped:
             found.engine.acknowledge(urgent)
             return
-        reactor = self._reactor
+        reactor = self._reactor.engine
         if reactor is not None:
             _in_loop(reactor, lambda: reactor.acknowledge(urgent))
 
@@ -484,21 +306,13 @@ class Runtime:
 
         The runtime is not used again: no thread starts after this, but for what would be lost otherwise.
         """
-        atexit.unregister(self._at_exit)
-        if os.getpid() == self.pid:
+        inherited = os.getpid() != self.pid
+        if not inherited:
             self.keeper.give_back_open()
         with self._lock:
-            self._closed = True
-            thread, self._thread = self._thread, None
-            reactor, self._reactor = self._reactor, None
-            if self._home is reactor:
+            if self._home is self._reactor.engine:
                 self._home = None
-            if reactor is not None and os.getpid() == self.pid:
-                try:
-                    reactor.loop.call_soon_threadsafe(self._stop.set)
-                except RuntimeError:
-                    pass
-        return thread
+            return self._reactor.stop(inherited)
 
     def _at_exit(self) -> None:
         if os.getpid() == self.pid and (thread := self.stop()) is not None:
