@@ -73,6 +73,7 @@ def draw(
         f"Paired rounds: {setting['rounds']}; {setting['server']}, {setting['cores']} cores.",
         fontsize=9,
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
     return True
