@@ -60,7 +60,7 @@ class _Line:
                 self._reader.feed(received)
             return reply
         except (OSError, hiredis.HiredisError) as error:
-            return ServerAway(f"{self.pipe.server.label}: {error or type(error).__name__}")
+            return ServerAway(f"{self.pipe.server.label}: {str(error) or type(error).__name__}")
 
     def close(self) -> None:
         self._socket.close()
