@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Generic, TypeVar
 
 from trunkline.codec import Shared
-from trunkline.mailbox.waiting import Waiter
+from trunkline.mailbox.waiting import Waiter, wake
 from trunkline.stats import Tally
 
 # What ``receive`` makes a message of: a direct message's encoded body, or what all members of a group share.
@@ -20,24 +21,25 @@ Item = tuple[float, Body, object]
 Member = TypeVar("Member")
 
 
-class Box:
-    """One channel: its unread messages and who waits for them.
+class OwnChannel:
+    """One channel: who waits for its messages. What lies there is kept by the layers, each in a class of its own.
 
-    There may be ten thousands of them, most of them empty: ``items`` is made with the first message.
+    There may be ten thousands of them, most of them empty.
 
     :ivar groups: how many groups the channel is in.
+    :ivar waiters: receivers that wait, in the order of their turns.
     :ivar woken: who was woken last and has not asked for a message yet.
     :ivar due: what will wake a receiver for a group message; of no meaning if its event loop has ended.
+    :ivar last_receive: in the clock of whoever keeps it.
     """
 
-    __slots__ = ("capacity", "due", "groups", "head", "items", "last_receive", "name", "tally", "waiters", "woken")
+    __slots__ = ("capacity", "due", "groups", "head", "last_receive", "name", "tally", "waiters", "woken")
 
     def __init__(self, name: str, capacity: int, now: float, tally: Tally) -> None:
         self.name = name
         self.head = name[: name.find("!") + 1]
         self.capacity = capacity
         self.tally = tally
-        self.items: deque[Item] | None = None
         self.waiters: list[Waiter] = []
         self.woken: Waiter | None = None
         self.groups = 0
@@ -47,6 +49,37 @@ class Box:
     def awaited(self) -> bool:
         """Whether somebody waits, or was woken and has not come to run yet."""
         return bool(self.waiters) or (self.woken is not None and not self.woken.get_loop().is_closed())
+
+    def wake(self, running: asyncio.AbstractEventLoop | None) -> bool:
+        """Wake the first receiver that still waits, if any; those of closed loops are forgotten.
+
+        :param running: the event loop that runs in this thread, where the caller knows it.
+        """
+        waiters = self.waiters
+        if waiters:
+            running = running or asyncio._get_running_loop()
+            while waiters:
+                waiter = waiters.pop(0)
+                if waiter.get_loop() is running and not waiter.done():  # as ``wake``, for what is usual
+                    waiter.set_result(None)
+                elif not wake(waiter, running):
+                    continue
+                self.woken = waiter
+                return True
+        return False
+
+
+class Box(OwnChannel):
+    """A channel of a mailbox, with its unread messages.
+
+    :ivar items: made with the first message.
+    """
+
+    __slots__ = ("items",)
+
+    def __init__(self, name: str, capacity: int, now: float, tally: Tally) -> None:
+        super().__init__(name, capacity, now, tally)
+        self.items: deque[Item] | None = None
 
 
 class Head:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 from trunkline.codec import Shared
 from trunkline.mailbox.box import Body, Box, Group, Head, Item
-from trunkline.mailbox.waiting import NextTurn, Slices, Turns, Waiter, fail_one, wake, wake_one
+from trunkline.mailbox.waiting import NextTurn, Slices, Turns, Waiter, fail_one, wake_one
 from trunkline.stats import Counters
 
 Consumed = Callable[[str, object, int], None]  # channel, token, the channel's capacity
@@ -81,7 +81,7 @@ class Mailbox:
         if box.items is None:
             box.items = deque()
         box.items.append((deadline, body, token))
-        if not self._wake(box, running):
+        if not box.wake(running):
             self._offer(box)
 
     def deliver_group(
@@ -126,7 +126,7 @@ class Mailbox:
                         box.due = slices
                         due.append(box)
                     continue
-                if self._wake(box, running):
+                if box.wake(running):
                     continue
             if heads:
                 self._offer(box)
@@ -306,7 +306,7 @@ class Mailbox:
                 box.woken = None
             if not isinstance(awaited, NextTurn) and awaited in box.waiters:
                 box.waiters.remove(awaited)
-            if box.items and not self._wake(box, None):
+            if box.items and not box.wake(None):
                 self._offer(box)
 
     async def receive_any(self, head_name: str) -> tuple[str, Body]:
@@ -369,28 +369,13 @@ class Mailbox:
         if head:
             head.ready.pop(box.name, None)
 
-    def _wake(self, box: Box, running: asyncio.AbstractEventLoop | None) -> bool:
-        """Wake the first receiver of a channel that still waits, if any; those of closed loops are forgotten."""
-        waiters = box.waiters
-        if waiters:
-            running = running or asyncio._get_running_loop()
-            while waiters:
-                waiter = waiters.pop(0)
-                if waiter.get_loop() is running and not waiter.done():  # as ``wake``, for what is usual
-                    waiter.set_result(None)
-                elif not wake(waiter, running):
-                    continue
-                box.woken = waiter
-                return True
-        return False
-
     def _wake_due(self, boxes: list[Box]) -> None:
         """The turn of members that a group message reached. Until then they wait, for a sweep as for receivers."""
         with self.lock:
             running = asyncio._get_running_loop()
             for box in boxes:
                 box.due = None
-                if box.items and not self._wake(box, running):
+                if box.items and not box.wake(running):
                     self._offer(box)
             if self._slices is not None and self._slices.loop is running and not self._slices:
                 self._slices = None
@@ -399,7 +384,7 @@ class Mailbox:
         """What lay first at the last sweep too goes to the next receivers: the loop of those before stands still."""
         before, self._firsts = self._firsts, {box: box.items[0] for box in holding if box.items}
         for box, first in self._firsts.items():
-            if before.get(box) is first and not self._wake(box, None):
+            if before.get(box) is first and not box.wake(None):
                 self._offer(box)
 
     def _offer(self, box: Box) -> None:
