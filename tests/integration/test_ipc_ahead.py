@@ -6,13 +6,13 @@ import asyncio
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from trunkline import ChannelFull, IPCChannelLayer
-from trunkline.names import address_of
 
 
 @pytest.fixture
@@ -165,7 +165,9 @@ def test_a_group_message_stays_behind_a_direct_one_that_was_not_heard_of(layers:
             await theirs.send(name, {"number": 3})
             await theirs.send("ours", {"number": 4})
             assert await asyncio.wait_for(task, 5) == {"number": 4}
-            assert list(ours._participant()._ahead.left()) == []  # taken for those alone who were woken just now
+            assert [
+                box for box in ours._participant()._boxes if box.taken
+            ] == []  # taken for those alone who were woken just now
             assert await asyncio.wait_for(ours.receive(name), 5) == {"number": 3}
 
     asyncio.run(run())
@@ -191,7 +193,10 @@ def test_a_message_that_comes_while_a_receiver_empties_the_inbox_is_received(
                 collect(*arguments)
 
             monkeypatch.setattr(participant._inbox, "collect", slowly)
-            body = await participant.receive(name, address_of(name))
+            body = participant.ask(name, time.monotonic_ns(), False)
+            if isinstance(body, asyncio.Future):  # the second time a doorbell was left at the channel
+                await body
+                body = participant.ask(name, time.monotonic_ns(), True)
             assert isinstance(body, bytes)
             assert ours.decode(body) == {"number": 2}
             assert await asyncio.wait_for(ours.receive(other), 5) == {"number": 1}

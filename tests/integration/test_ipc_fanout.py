@@ -43,9 +43,12 @@ async def members_of(layer: IPCChannelLayer, group: str) -> list[str]:
 async def receiving(layer: IPCChannelLayer, channels: list[str]) -> list[asyncio.Task[dict[str, Any]]]:
     """Receivers that wait."""
     tasks = [asyncio.create_task(layer.receive(channel)) for channel in channels]
-    waiting = layer._participant()._waiting
-    await until(lambda: all(channel in waiting for channel in channels))
+    await until(lambda: everybody_waits(layer, channels))
     return tasks
+
+
+def everybody_waits(layer: IPCChannelLayer, channels: list[str]) -> bool:
+    return all(map(layer._participant()._boxes.awaits, channels))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -59,7 +62,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.mark.asyncio
 async def test_a_group_message_for_many_lets_others_run_between_its_members(layer: IPCChannelLayer) -> None:
     tasks = await receiving(layer, await members_of(layer, "room"))
-    layer._participant()._waiting.clock = lambda: 0.0  # a round that takes long has more members woken in the next
+    layer._participant()._boxes.clock = lambda: 0.0  # a round that takes long has more members woken in the next
     order: list[int] = []
     before: list[int] = []  # how many had theirs in each round of the event loop
 
@@ -103,7 +106,7 @@ async def test_members_that_further_messages_reach_before_their_turn_miss_and_do
             got[channel].append(message["number"])
 
     readers = [asyncio.create_task(read(channel)) for channel in channels]
-    await until(lambda: all(channel in layer._participant()._waiting for channel in channels))
+    await until(lambda: everybody_waits(layer, channels))
     for number in range(messages):
         await other.group_send("room", {"number": number})
         await asyncio.sleep(0)
@@ -129,8 +132,8 @@ async def test_a_member_that_is_cancelled_before_its_turn_leaves_the_message_to_
     heirs = [asyncio.create_task(layer.receive(channel)) for channel in channels]
     await asyncio.sleep(0)
     await layer.group_send("room", {"type": "all"})
-    fanout = layer._participant()._fanout
-    await until(lambda: len(fanout) > 0)  # they are given theirs, and few are woken
+    boxes = layer._participant()._boxes
+    await until(lambda: boxes.unread() > 0)  # they are given theirs, and few are woken
     for task in tasks:
         task.cancel()
     left = await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,7 +159,7 @@ def test_what_a_loop_that_ended_had_not_come_to_goes_to_receivers_in_the_next_lo
 
     async def use_the_loop(number: int, until_then: Callable[[], bool]) -> None:
         readers = [asyncio.create_task(read(channel)) for channel in channels]
-        await until(lambda: all(channel in layer._participant()._waiting for channel in channels))
+        await until(lambda: everybody_waits(layer, channels))
         await layer.group_send("room", {"number": number})
         await until(until_then)
         for reader in readers:
@@ -178,11 +181,11 @@ def test_what_a_closed_loop_had_not_come_to_goes_to_receivers_that_wait_in_anoth
         tasks.extend(await receiving(layer, channels))
         assert await asyncio.to_thread(all_wait.wait, 20)
         await layer.group_send("room", {"type": "all"})
-        await until(lambda: len(participant._fanout) > 0)
-        assert len(participant._fanout) > MEMBERS // 2
+        await until(lambda: participant._boxes.unread() > 0)
+        assert participant._boxes.unread() > MEMBERS // 2
 
     async def wait_longer() -> list[dict[str, Any]]:
-        await until(lambda: all(channel in participant._waiting for channel in channels))
+        await until(lambda: everybody_waits(layer, channels))
         heirs = [asyncio.create_task(layer.receive(channel)) for channel in channels]
         await asyncio.sleep(0)
         all_wait.set()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from trunkline.codec import GROUP, Shared
 from trunkline.ipc import presence, queues
-from trunkline.ipc.ahead import Ahead
+from trunkline.ipc.boxes import Box, Boxes, Unread
 from trunkline.ipc.environment import Environment
-from trunkline.ipc.fanout import FanOut, Unread
-from trunkline.ipc.keys import NEVER, head_of, place_of
+from trunkline.ipc.keys import NEVER
 from trunkline.ipc.memberships import Memberships
-from trunkline.ipc.waiting import Waiting
 from trunkline.stats import Counters
 
 COLLECT_MESSAGES = 500  # taken out of the inbox in one transaction
@@ -24,15 +21,11 @@ class Inbox:
     """Collects, and gives to members. Not thread-safe: used while holding the participant's lock.
 
     :param owner: the process.
-    :param capacity_of: how many unread messages a channel may hold.
-    :param waiting: who is woken.
+    :param boxes: its own channels.
+    :param memberships: which of them the messages go to.
     :param opened: the body of what is stored for a kind and name, or ``None`` where it can't be read.
-    :param memberships: who they go to.
-    :param fanout: where the members' messages go.
-    :param ahead: what is known of the members' direct messages.
-    :param hear: takes who was rung for out of ``waiting``. A doorbell is rung before the message is there: so whoever
-        still waits then has no direct message from before the group messages that are collected. Returns the doorbells
-        that were listened to.
+    :param hear: wakes who was rung for. A doorbell is rung before the message is there: so whoever still waits then has
+        no direct message from before the group messages that are collected. Returns the doorbells listened to.
     :param forget: drops memberships, and what this process has read and nobody received (``flush``).
     """
 
@@ -40,11 +33,8 @@ class Inbox:
         self,
         owner: bytes,
         environment: Environment,
-        capacity_of: Callable[[str], int],
-        waiting: Waiting,
+        boxes: Boxes,
         memberships: Memberships,
-        fanout: FanOut,
-        ahead: Ahead,
         counters: Counters,
         opened: Callable[[int, str, bytes], bytes | None],
         hear: Callable[[], Collection[bytes]],
@@ -52,11 +42,8 @@ class Inbox:
     ) -> None:
         self._owner = owner
         self._environment = environment
-        self._capacity_of = capacity_of
-        self._waiting = waiting
+        self._boxes = boxes
         self._memberships = memberships
-        self._ahead = ahead
-        self._fanout = fanout
         self._counters = counters
         self._opened = opened
         self._hear = hear
@@ -70,58 +57,56 @@ class Inbox:
         more = True
         while more:
             now = clock()
-            items, more, unread = self._environment.write(self._take, now)
+            items, more, direct = self._environment.write(self._take, now)
+            group, unread = "", list[Unread]()  # a row of messages to one group
             for item in items:
-                if item.deadline == NEVER:
-                    self._apply(item)
-                elif item.deadline <= now:
+                if item.deadline != NEVER and item.deadline <= now:
                     self._counters.other.expired += 1
+                    continue
+                if unread and (item.deadline == NEVER or item.group != group):
+                    self._give(group, unread, direct, now)
+                    unread = []
+                if item.deadline == NEVER:
+                    self._apply(item, now)
                 elif (body := self._opened(GROUP, item.group, item.body)) is not None:
-                    self._give(item.group, item.deadline, Shared(body), unread, now)
+                    group = item.group
+                    unread.append((item.deadline, Shared(body), False))
+            if unread:
+                self._give(group, unread, direct, now)
 
-    def _take(self, txn: Any, now: int) -> tuple[list[presence.GroupItem], bool, dict[str, int]]:
+    def _give(self, group: str, unread: list[Unread], direct: dict[Box, int], now: int) -> None:
+        self._boxes.deliver(self._memberships.members(group, now), unread, direct, now)
+
+    def _take(self, txn: Any, now: int) -> tuple[list[presence.GroupItem], bool, dict[Box, int]]:
         """Items, whether there are more, and how many direct messages wait for members that don't."""
         items, more = presence.collect(txn, self._owner, COLLECT_MESSAGES, COLLECT_BYTES)
         if not items:
             return items, more, {}
         rung = self._hear()
-        waiting, ahead = self._waiting, self._ahead
-        unread: dict[str, int] = {}
-        for channels in self._concerned(items, now):
-            for channel in channels:
-                if channel not in waiting and channel not in unread and not ahead.surely_empty(channel, rung):
-                    unread[channel] = queues.unread_of(txn, place_of(channel))
-        if not any(unread.values()):
-            unread.clear()
-        return items, more, unread
+        direct: dict[Box, int] = {}
+        for boxes in self._concerned(items, now):
+            for box in boxes:
+                if not box.waiters and box.quiet not in rung and box not in direct:
+                    direct[box] = queues.unread_of(txn, box.place)
+        return items, more, {box: unread for box, unread in direct.items() if unread}
 
-    def _concerned(self, items: list[presence.GroupItem], now: int) -> Iterator[Iterable[str]]:
+    def _concerned(self, items: list[presence.GroupItem], now: int) -> Iterator[Iterable[Box]]:
         """The channels that the items may go to."""
         for group in {item.group for item in items if item.deadline != NEVER}:
             yield self._memberships.members(group, now)
-        yield [presence.joined(item)[0] for item in items if item.body[:1] == presence.JOIN and item.deadline == NEVER]
+        for item in items:
+            if item.deadline == NEVER and item.body[:1] == presence.JOIN:
+                yield (self._boxes.open(presence.joined(item)[0], now),)
 
-    def _apply(self, item: presence.GroupItem) -> None:
+    def _apply(self, item: presence.GroupItem, now: int) -> None:
         """Do what another process said."""
         operation = item.body[:1]
         if operation == presence.JOIN:
-            self._memberships.join(item.group, *presence.joined(item))
+            channel, end = presence.joined(item)
+            self._memberships.join(item.group, self._boxes.open(channel, now), end)
         elif operation == presence.LEAVE:
-            self._memberships.leave(item.group, item.body[1:].decode("ascii"))
+            box = self._boxes.by_name.get(item.body[1:].decode("ascii"))
+            if box is not None:
+                self._memberships.leave(item.group, box)
         else:
             self._forget()
-
-    def _give(self, group: str, deadline: int, body: Shared, unread: dict[str, int], now: int) -> None:
-        waiting, fanout = self._waiting, self._fanout
-        usual = Unread(deadline, body, False)
-        running, begun = asyncio._get_running_loop(), waiting.clock()
-        due: list[str] = []
-        for channel in self._memberships.members(group, now):
-            direct = unread.get(channel) if unread else None
-            if direct:
-                taken = fanout.put(channel, usual._replace(after_direct=True), now, self._capacity_of(channel) - direct)
-            else:
-                taken = fanout.put_first(channel, usual) or fanout.put(channel, usual, now, self._capacity_of(channel))
-            if taken and not waiting.due(channel, running, due):
-                waiting.wake(head_of(channel), running)
-        waiting.wake_in_slices(due, running, begun)

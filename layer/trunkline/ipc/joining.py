@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
 from trunkline.ipc import groups, presence
+from trunkline.ipc.bells import Bells
+from trunkline.ipc.boxes import Box, Boxes
 from trunkline.ipc.environment import Environment
 from trunkline.ipc.inbox import Inbox
 from trunkline.ipc.memberships import Memberships
 from trunkline.ipc.receiving import now_ns
 from trunkline.ipc.sending import Sending
-from trunkline.ipc.waiting import Bells
 
 TOLD_AT_ONCE = 1_000  # groups in one transaction: about a millisecond, so that others come in between
 
@@ -31,6 +32,8 @@ class Joining(ABC):
     environment: Environment
     _mark: str  # stands in the names of its own channels, and in no others
     _lock: threading.RLock
+    _boxes: Boxes
+    _by_name: Mapping[str, Box]  # those of ``_boxes``
     _memberships: Memberships
     _inbox: Inbox
     _bells: Bells | None
@@ -55,24 +58,25 @@ class Joining(ABC):
         """Wake others in place of receivers that were rung for and are no longer there."""
 
     def join_known(self, group: str, channel: str, lifetime: int) -> bool:
-        """``group_add`` where nothing has to be told or taken in first; returns whether that was so."""
-        if self._mark not in channel:
-            return False
+        """``group_add`` where nothing has to be told or taken in first; returns whether that was so.
+
+        What is open or known has a legal name.
+        """
         with self._lock:
-            if self._posted or (bells := self._bells) is None or bells.home.poll(0):
+            box, bells = self._by_name.get(channel), self._bells
+            if box is None or bells is None or self._posted or bells.home.poll(0):
                 return False
             if self._generation != self.environment.generation:
                 return False
-            return self._memberships.join_known(group, channel, now_ns(), lifetime)
+            return self._memberships.join_known(group, box, now_ns(), lifetime)
 
     def leave_known(self, group: str, channel: str) -> bool:
         """The same for ``group_discard``."""
-        if self._mark not in channel:
-            return False
         with self._lock:
-            if self._posted or (bells := self._bells) is None or bells.home.poll(0):
+            box, bells = self._by_name.get(channel), self._bells
+            if box is None or bells is None or self._posted or bells.home.poll(0):
                 return False
-            return self._memberships.leave_others(group, channel)
+            return self._memberships.leave_others(group, box)
 
     def group_add(self, group: str, channel: str, lifetime: int) -> None:
         """Make ``channel`` a member for ``lifetime`` nanoseconds: it hears what is sent from now on.
@@ -86,13 +90,14 @@ class Joining(ABC):
             if self._bells is None or self._generation != self.environment.generation:
                 self.register()
             self._catch_up()
-            now = now_ns()
-            if not self._memberships.known(group, now):
-                spare = lifetime // groups.REFRESHED
+            now, spare = now_ns(), lifetime // groups.REFRESHED
+            known = self._memberships.known(group, now)
+            if not known:
                 while not self._write(self._enter, group, now + lifetime + spare):
                     self._collect()
+            self._memberships.join(group, self._boxes.open(channel, now), now + lifetime)
+            if not known:
                 self._memberships.told(group, now + spare)
-            self._memberships.join(group, channel, now + lifetime)
 
     def group_discard(self, group: str, channel: str) -> None:
         """End a membership; what was sent to the group before is still received.
@@ -104,7 +109,9 @@ class Joining(ABC):
             return
         with self._lock:
             self._catch_up()
-            self._memberships.leave(group, channel)
+            box = self._by_name.get(channel)
+            if box is not None:
+                self._memberships.leave(group, box)
             self._settle()
 
     def _settle(self) -> None:

@@ -7,7 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
+from trunkline.ipc.boxes import Box
 from trunkline.mailbox import Group
+
+
+class Members(Group[Box]):
+    """A group's members in this process.
+
+    :ivar told: until when the store need not be told again that this process is in the group.
+    """
+
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = 0
 
 
 class Memberships:
@@ -18,8 +32,7 @@ class Memberships:
     """
 
     def __init__(self) -> None:
-        self._groups: dict[str, Group[str]] = {}
-        self._told: dict[str, int] = {}  # group -> until when the store need not be told of it again
+        self._groups: dict[str, Members] = {}
         self.vacant: dict[str, None] = {}
         self.missing: dict[str, int] = {}
 
@@ -28,52 +41,53 @@ class Memberships:
 
     def known(self, group: str, now: int) -> bool:
         """Whether the store has this process in the group, for long enough."""
-        return self._told.get(group, 0) > now
+        members = self._groups.get(group)
+        return members is not None and members.told > now
 
     def told(self, group: str, until: int) -> None:
-        """The store has this process in the group now, and need not be told again before ``until``."""
-        self._told[group] = until
+        """The store has this process in a group with members, and need not be told again before ``until``."""
+        self._groups[group].told = until
 
-    def join(self, group: str, channel: str, end: int) -> None:
-        """Make ``channel`` a member until ``end``; joining again moves the end."""
+    def join(self, group: str, box: Box, end: int) -> None:
+        """Make a channel a member until ``end``; joining again moves the end."""
         members = self._groups.get(group)
         if members is None:
-            members = self._groups[group] = Group()
+            members = self._groups[group] = Members()
             self.vacant.pop(group, None)
-        members.ends[channel] = end
-        if end < members.soonest:
-            members.soonest = end
+        _join(members, box, end)
 
-    def join_known(self, group: str, channel: str, now: int, lifetime: int) -> bool:
+    def join_known(self, group: str, box: Box, now: int, lifetime: int) -> bool:
         """``join`` where the store has this process in the group, for long enough; returns whether that was so."""
-        if self._told.get(group, 0) <= now or (members := self._groups.get(group)) is None:
+        members = self._groups.get(group)
+        if members is None or members.told <= now:
             return False
-        members.ends[channel] = end = now + lifetime
-        if end < members.soonest:
-            members.soonest = end
+        _join(members, box, now + lifetime)
         return True
 
-    def leave_others(self, group: str, channel: str) -> bool:
+    def leave_others(self, group: str, box: Box) -> bool:
         """``leave`` where others remain in the group; returns whether that was so."""
         members = self._groups.get(group)
         if members is None or len(members.ends) == 1:
             return False
-        members.ends.pop(channel, None)
+        if members.ends.pop(box, None) is not None:
+            box.groups -= 1
         return True
 
-    def leave(self, group: str, channel: str) -> None:
+    def leave(self, group: str, box: Box) -> None:
         """End a membership."""
         members = self._groups.get(group)
-        if members is not None and members.ends.pop(channel, None) is not None and not members.ends:
-            self._vacate(group)
+        if members is not None and members.ends.pop(box, None) is not None:
+            box.groups -= 1
+            if not members.ends:
+                self._vacate(group)
 
-    def leave_all(self, channels: Set[str]) -> None:
+    def leave_all(self, boxes: Set[Box]) -> None:
         """End every membership of these channels."""
         for group, members in list(self._groups.items()):
-            for channel in members.ends.keys() & channels:
-                self.leave(group, channel)
+            for box in members.ends.keys() & boxes:
+                self.leave(group, box)
 
-    def members(self, group: str, now: int) -> Iterable[str]:
+    def members(self, group: str, now: int) -> Iterable[Box]:
         """The members of a group; memberships whose time has come end."""
         members = self._groups.get(group)
         if members is None:
@@ -91,20 +105,22 @@ class Memberships:
 
     def lost(self) -> None:
         """The store has lost what it knew of this process."""
-        self._told.clear()
         self.vacant.clear()
-        self.missing = {group: int(max(members.ends.values())) for group, members in self._groups.items()}
+        self.missing.clear()
+        for group, members in self._groups.items():
+            members.told = 0
+            self.missing[group] = int(max(members.ends.values()))
 
     def clear(self) -> None:
-        """Forget everything (``flush``)."""
+        """Forget everything (``flush``), but for what the channels themselves count."""
         self._groups.clear()
-        self._told.clear()
         self.vacant.clear()
         self.missing.clear()
 
-    def _end(self, group: str, members: Group[str], now: int) -> None:
-        for channel in [channel for channel, end in members.ends.items() if end <= now]:
-            del members.ends[channel]
+    def _end(self, group: str, members: Members, now: int) -> None:
+        for box in [box for box, end in members.ends.items() if end <= now]:
+            del members.ends[box]
+            box.groups -= 1
         if members.ends:
             members.soonest = min(members.ends.values())
         else:
@@ -112,6 +128,13 @@ class Memberships:
 
     def _vacate(self, group: str) -> None:
         del self._groups[group]
-        self._told.pop(group, None)
         self.missing.pop(group, None)
         self.vacant[group] = None
+
+
+def _join(members: Members, box: Box, end: int) -> None:
+    if box not in members.ends:
+        box.groups += 1
+    members.ends[box] = end
+    if end < members.soonest:
+        members.soonest = end

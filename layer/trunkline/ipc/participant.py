@@ -13,16 +13,17 @@ from typing import Any
 from trunkline.codec import records_for
 from trunkline.config import IPCOptions
 from trunkline.ipc import environment, groups, presence, queues, statistics, upkeep
-from trunkline.ipc.ahead import Ahead
+from trunkline.ipc.bells import Bells
+from trunkline.ipc.boxes import Box, Boxes
 from trunkline.ipc.doorbell import Doorbell
-from trunkline.ipc.fanout import FanOut
 from trunkline.ipc.inbox import Inbox
 from trunkline.ipc.joining import Joining
 from trunkline.ipc.keys import head_of, head_place, place_of
 from trunkline.ipc.memberships import Memberships
-from trunkline.ipc.receiving import Receiving, now_ns
+from trunkline.ipc.own import OwnReceiving
+from trunkline.ipc.receiving import now_ns
 from trunkline.ipc.sending import INBOX_SHARE, Sending
-from trunkline.ipc.waiting import Bells, Waiting
+from trunkline.ipc.waiting import Waiting
 from trunkline.stats import Counters, LimitedLog
 
 TICK = 1.0  # s between two looks at what no doorbell tells of: dead processes, and the messages they were woken for
@@ -30,7 +31,7 @@ TICK = 1.0  # s between two looks at what no doorbell tells of: dead processes, 
 _live: weakref.WeakSet[Participant] = weakref.WeakSet()
 
 
-class Participant(Joining, Receiving):
+class Participant(Joining, OwnReceiving):
     """The transport of one layer object in one process; for any thread and any event loop.
 
     :param identity: the process id in the names of its own channels, 24 hexadecimal digits.
@@ -53,14 +54,14 @@ class Participant(Joining, Receiving):
         self._expiry = int(options.common.expiry * 1e9)
         self._lock = threading.RLock()
         self.records = records_for(options.common.symmetric_encryption_keys, options.common.prefix)
-        self._waiting = Waiting(self._lock)
+        self._waiting = Waiting()
+        self._boxes = Boxes(self._lock, capacity_of, self._waiting, counters)
+        self._by_name = self._boxes.by_name
         self._memberships = Memberships()
-        self._fanout = FanOut(counters)
-        self._ahead = Ahead()
-        self._woken: list[str] = []  # in the step that goes on, because of a doorbell
+        self._woken: list[Box] = []  # in the step that goes on, because of a doorbell
         self._unheard: list[str] = []  # rung for, and nobody waited
-        self._heard = {}
         self._served = {}
+        self._shared = set()
         self._bells = None
         self._posted = False
         self._generation = 0
@@ -73,11 +74,8 @@ class Participant(Joining, Receiving):
         self._inbox = Inbox(
             self.owner,
             self.environment,
-            capacity_of,
-            self._waiting,
+            self._boxes,
             self._memberships,
-            self._fanout,
-            self._ahead,
             counters,
             self._opened,
             self._hear,
@@ -87,7 +85,7 @@ class Participant(Joining, Receiving):
         _live.add(self)
 
     def __repr__(self) -> str:
-        return f"<Participant {self.identity} {self._bells!r}>"
+        return f"<Participant {self.identity} {self._bells!r} {self._boxes!r}>"
 
     # -- looking
 
@@ -147,7 +145,7 @@ class Participant(Joining, Receiving):
         self._settle()
         if self._generation != self.environment.generation:
             self._generation = self.environment.generation
-            self._ahead.forget_quiet()
+            self._boxes.forget_quiet()
 
     def _bell_of(self, loop: asyncio.AbstractEventLoop) -> bytes:
         if self._bells is not None:
@@ -162,12 +160,12 @@ class Participant(Joining, Receiving):
             self._say_hello()
             self._collect()
             loop.call_later(TICK, self._tick, loop, doorbell)
-            self._waiting.wake_all()  # they waited while the layer was closed
+            self._wake_all()  # they waited while the layer was closed
         return doorbell.bell
 
     def _rung(self, doorbell: Doorbell) -> None:
         with self._lock:
-            if self._waiting.lag():
+            if self._boxes.lag():
                 return  # the loop says it again in its next round
             self._woken.clear()
             try:
@@ -189,16 +187,27 @@ class Participant(Joining, Receiving):
 
     def _listen(self, doorbell: Doorbell) -> None:
         """Wake those that were rung for, and note who else was, and whether it was for the inbox."""
-        names, overflow = doorbell.listen()
+        lines, overflow = doorbell.listen()
         if overflow:
-            self._ahead.forget_quiet()
-            self._waiting.wake_all()
-        for name in map(bytes.decode, names):
-            if name:
-                self._ahead.rung(name)
-                (self._woken if self._waiting.wake(name) else self._unheard).append(name)
-        if overflow or b"" in names:
+            self._boxes.forget_quiet()
+            self._wake_all()
+        for name in map(bytes.decode, lines):
+            box = self._by_name.get(name)
+            if box is not None:
+                box.quiet = None
+                if box.wake(None):
+                    self._woken.append(box)
+                    continue
+            elif not name or self._waiting.wake(name):
+                continue
+            self._unheard.append(name)
+        if overflow or b"" in lines:
             self._posted = True
+
+    def _wake_all(self) -> None:
+        """Wake the first that waits for each name; each goes on to wake the next if there is more."""
+        self._boxes.wake_all()
+        self._waiting.wake_all()
 
     def _pass_all_on(self) -> None:
         unheard, self._unheard = self._unheard, []
@@ -221,7 +230,7 @@ class Participant(Joining, Receiving):
             try:
                 self.look_around()
             except ConnectionError:
-                self._waiting.wake_all()  # let the receivers find out whether it lasts
+                self._wake_all()  # let the receivers find out whether it lasts
 
     def look_around(self) -> None:
         """What is due about once a second, in any process that uses the layer."""
@@ -236,42 +245,38 @@ class Participant(Joining, Receiving):
                 self._look_after_own(self._bells, now)
 
     def _look_after_own(self, bells: Bells, now: int) -> None:
-        for channel in self._ahead.left():
-            self._put_back(channel)
+        self._put_all_back()
         if bells.lost():  # somebody took us for dead, or removed the directory
             self._bells = None
-            self._ahead.forget_quiet()
+            self._boxes.forget_quiet()
             bells.close()
-            self._waiting.wake_all()
+            self._wake_all()
             return
         if not self._write(presence.registered, self.owner):
             self._say_hello()
-            self._ahead.forget_quiet()
-            self._waiting.wake_all()  # nothing of what they registered is left
+            self._boxes.forget_quiet()
+            self._wake_all()  # nothing of what they registered is left
         elif bells.reclaim() or self._generation != self.environment.generation:
             self._say_hello()
         self._collect()
         for name in self._waiting:
-            shared = "!" not in name or place_of(name).owner is None
-            if shared and self._write(queues.unread_of, place_of(name)):
+            if not name.endswith("!") and self._write(queues.unread_of, place_of(name)):
                 self._waiting.wake(name)
-        for channel in self._fanout:  # the event loop of those that were woken may have ended before their turn
-            if not self._waiting.wake(channel):
-                self._waiting.wake(head_of(channel))
-        stale = {
-            channel
-            for channel in self._fanout.drop_expired(now)
-            if channel not in self._waiting and now - self._heard.get(channel, 0) > self._expiry
-        }
+        stale, unheard = self._boxes.sweep(now, self._expiry)
         if stale:
             self._memberships.leave_all(stale)  # the Channels specification allows it: nobody listens
         self._memberships.end(now)
         self._settle()
-        long_ago = now - 2 * self._expiry
-        unheard = [name for name, last in self._heard.items() if last < long_ago and name not in self._waiting]
-        self._leave_no_bell(unheard)
-        for channel in unheard:
-            del self._heard[channel]
+        unused = [box for box in unheard if not box.groups and not box.items and box.taken is None]
+        self._leave_no_bell({*unused, *(box for box in unheard if box.quiet is not None)})
+        for box in unused:
+            self._boxes.close(box)
+
+    def _put_all_back(self) -> None:
+        """What was taken for receivers that have not come for it goes back to where it was."""
+        for box in self._boxes:
+            if box.taken is not None:
+                self._put_back(box)
 
     # -- the end
 
@@ -283,15 +288,13 @@ class Participant(Joining, Receiving):
 
     def _forget(self) -> None:
         self._memberships.clear()
-        self._fanout.clear()
-        self._ahead.clear()
+        self._boxes.clear()
 
     def close(self) -> None:
         """Give up files and memory; what is unread is kept until it has expired. Usable again afterwards."""
         with self._lock:
-            for channel in self._ahead.left():
-                self._put_back(channel)
-            self._ahead.forget_quiet()
+            self._put_all_back()
+            self._boxes.forget_quiet()
             bells, self._bells = self._bells, None
             if bells is not None:
                 try:

@@ -7,7 +7,7 @@ So a sender killed at any point has rung for what it left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from trunkline.errors import ChannelFull
@@ -139,11 +139,18 @@ def put_back(txn: Txn, place: Place, deadline: int, body: bytes) -> None:
 
 
 def pop_any(
-    txn: Txn, head: Place, now: int, waited: Container[str], after: bytes, bell: bytes, others: Collection[bytes]
+    txn: Txn,
+    head: Place,
+    now: int,
+    waited: Callable[[str], bool],
+    after: bytes,
+    bell: bytes,
+    others: Collection[bytes],
 ) -> tuple[Place, Popped] | None:
-    """Take a message of any channel under ``head`` that is not in ``waited``; channels take turns.
+    """Take a message of any channel under ``head``; channels take turns.
 
     :param head: the place of ``"prefix!"``.
+    :param waited: whether a channel has a receiver of its own, and is left to that one.
     :param after: key of the channel that was served last.
     """
     begin = head.key[:-1]
@@ -158,7 +165,7 @@ def pop_any(
             name = key[1 + OWNER_BYTES : end]
             if len(name) > len(head.name) and CHANNEL.unpack_from(cursor.value())[0]:
                 channel = name.decode("ascii")
-                if channel not in waited:
+                if not waited(channel):
                     place = Place(key[: end + 1], head.owner, head.key, name)
                     popped = pop(txn, place, now, b"", ())
                     if popped.body is not None:

@@ -14,7 +14,6 @@ from trunkline.config import IPCOptions, ipc_options
 from trunkline.errors import ChannelFull
 from trunkline.ipc.participant import Participant
 from trunkline.ipc.queues import Backlog
-from trunkline.mailbox import Body
 from trunkline.stats import LayerStatistics, Statistics, Tally, counted_name
 
 # Nanoseconds after which a loop that only sends or receives lets others have a turn: nothing here waits otherwise.
@@ -50,7 +49,9 @@ class IPCChannelLayer(ChannelLayer):
 
     async def new_channel(self, prefix: str = "specific") -> str:
         name = await super().new_channel(prefix)
-        self._participant().register()
+        participant = self._participant()
+        participant.register()
+        participant.open(name)
         self._remember(name)
         return name
 
@@ -99,24 +100,43 @@ class IPCChannelLayer(ChannelLayer):
         return self._participant().backlog(channel)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        self._participant()  # forgets addresses after a fork
-        address = self._addresses.get(channel) if channel.__class__ is str else None
-        if address is None:
-            address = self._address(channel)
+        # One coroutine from the application to the future that it waits for, and the names of open channels are not
+        # judged again: five hundred members receive each group message.
+        if channel.__class__ is not str:
+            channel = str.__str__(names.check_channel(channel, receive=True))
+        current = self._current
+        if current is None or current.inherited:
+            current = self._participant()
+        waited = False
         now = time.monotonic_ns()
         if now > self._turn_ends:
             await self._turn(now)
         while True:
-            body: Body
-            if address is not None and not address.local:
-                _, body = await self._participant().receive_any(address.head)
+            got = current.ask(channel, now, waited)
+            if isinstance(got, Shared) and got.flat is not None:
+                return got.flat.copy()
+            if got is None:
+                address = self._address(channel)
+                if address is None:
+                    got = await current.receive_shared(channel)
+                elif not address.local:
+                    _, got = await current.receive_any(channel)
+                else:
+                    current.open(channel)
+                    continue
+            if isinstance(got, (bytes, Shared)):
+                message = self._decoded(channel, got)
+                if message is not None:
+                    return message
+                waited = False
             else:
-                body = await self._participant().receive(channel, address)
-                if isinstance(body, Shared) and body.flat is not None:
-                    return body.flat.copy()
-            message = self._decoded(channel, body)
-            if message is not None:
-                return message
+                try:
+                    await got
+                except BaseException:
+                    current.withdraw(channel, got)
+                    raise
+                waited = True
+            now = time.monotonic_ns()
 
     async def receive_named(self, prefix: str) -> tuple[str, dict[str, Any]]:
         address = self._address(prefix)
@@ -132,25 +152,24 @@ class IPCChannelLayer(ChannelLayer):
                 return name, message
 
     async def group_add(self, group: str, channel: str) -> None:
-        current = self._current_if_judged(group, channel)
-        if current is not None and current.join_known(group, channel, self._membership_ns):
-            return
-        self._judge_names(group, channel)
-        self._participant().group_add(group, channel, self._membership_ns)
+        current = self._current
+        if current is None or current.inherited:
+            current = self._participant()
+        if (
+            group.__class__ is not str
+            or channel.__class__ is not str
+            or not current.join_known(group, channel, self._membership_ns)
+        ):
+            self._judge_names(group, channel)
+            current.group_add(group, channel, self._membership_ns)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        current = self._current_if_judged(group, channel)
-        if current is not None and current.leave_known(group, channel):
-            return
-        self._judge_names(group, channel)
-        self._participant().group_discard(group, channel)
-
-    def _current_if_judged(self, group: str, channel: str) -> Participant | None:
-        """This process' participant, where the channel's name was judged before; a group that it knows was, too."""
         current = self._current
-        if current is None or current.inherited or group.__class__ is not str or channel.__class__ is not str:
-            return None
-        return current if channel in self._checked else None
+        if current is None or current.inherited:
+            current = self._participant()
+        if group.__class__ is not str or channel.__class__ is not str or not current.leave_known(group, channel):
+            self._judge_names(group, channel)
+            current.group_discard(group, channel)
 
     def _judge_names(self, group: str, channel: str) -> None:
         names.check_group(group)
