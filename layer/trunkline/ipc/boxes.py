@@ -179,7 +179,10 @@ class Boxes:
                         box.due = slices
                         due.append(box)
                     continue
-                if box.wake(running):
+                woken = 0
+                while woken < count and box.wake(running):
+                    woken += 1
+                if woken == count:
                     continue
             if ready:
                 others.wake(box.head)

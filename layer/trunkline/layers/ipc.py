@@ -111,6 +111,7 @@ class IPCChannelLayer(ChannelLayer):
         now = time.monotonic_ns()
         if now > self._turn_ends:
             await self._turn(now)
+            now = time.monotonic_ns()
         while True:
             got = current.ask(channel, now, waited)
             if isinstance(got, Shared) and got.flat is not None:

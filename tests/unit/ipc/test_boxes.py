@@ -149,6 +149,26 @@ def test_a_message_wakes_one_receiver_and_one_of_the_prefix_where_there_is_none(
     asyncio.run(run())
 
 
+def test_several_messages_at_once_wake_as_many_receivers_in_another_event_loop(boxes: Boxes, others: Waiting) -> None:
+    loop = asyncio.new_event_loop()
+    box, short = boxes.open("a!1", 0), boxes.open("a!2", 0)
+    assert taken_any(boxes) is None
+    of_prefix: Waiter = loop.create_future()
+    others.add("a!", of_prefix)
+    waiting = [loop.create_future() for _ in range(4)]
+    box.waiters.extend(waiting[:3])
+    short.waiters.append(waiting[3])
+    try:
+        boxes.deliver([box], [item(b"1"), item(b"2")], {}, 0)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert [waiter.done() for waiter in (*waiting, of_prefix)] == [True, True, False, False, False]
+        boxes.deliver([short], [item(b"1"), item(b"2")], {}, 0)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert [waiter.done() for waiter in (*waiting, of_prefix)] == [True, True, False, True, True]
+    finally:
+        loop.close()
+
+
 def test_a_sweep_wakes_again_and_names_the_channels_that_nobody_listens_to(boxes: Boxes, counters: Counters) -> None:
     async def run() -> None:
         old, quick, young, waited, woken = (boxes.open(f"a!{number}", 0) for number in range(5))
