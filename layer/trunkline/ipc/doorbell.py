@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import secrets
-import select
 from pathlib import Path
 
 from trunkline.ipc.directory import Home
@@ -35,7 +34,6 @@ class Doorbell:
 
     :ivar bell: its name.
     :ivar descriptor: readable when it was rung; non-blocking.
-    :ivar poll: ``poll(0)`` returns something if there is something to listen to, else an empty list.
     """
 
     def __init__(self, home: Home) -> None:
@@ -54,9 +52,6 @@ class Doorbell:
             size = fcntl.fcntl(self.descriptor, _F_GETPIPE_SZ)
         except OSError:
             size = 4096  # the least that any system gives
-        poll = select.poll()
-        poll.register(self.descriptor, select.POLLIN)
-        self.poll = poll.poll
         self._nearly_full = int(size * _WASTED_AT_MOST)
 
     def __repr__(self) -> str:

@@ -62,21 +62,27 @@ class Joining(ABC):
 
         What is open or known has a legal name.
         """
-        with self._lock:
+        self._lock.acquire()  # ``with`` takes twice as long
+        try:
             box, bells = self._by_name.get(channel), self._bells
-            if box is None or bells is None or self._posted or bells.home.poll(0):
+            if box is None or bells is None or self._posted or bells.poll(0):
                 return False
             if self._generation != self.environment.generation:
                 return False
             return self._memberships.join_known(group, box, now_ns(), lifetime)
+        finally:
+            self._lock.release()
 
     def leave_known(self, group: str, channel: str) -> bool:
         """The same for ``group_discard``."""
-        with self._lock:
+        self._lock.acquire()
+        try:
             box, bells = self._by_name.get(channel), self._bells
-            if box is None or bells is None or self._posted or bells.home.poll(0):
+            if box is None or bells is None or self._posted or bells.poll(0):
                 return False
             return self._memberships.leave_others(group, box)
+        finally:
+            self._lock.release()
 
     def group_add(self, group: str, channel: str, lifetime: int) -> None:
         """Make ``channel`` a member for ``lifetime`` nanoseconds: it hears what is sent from now on.

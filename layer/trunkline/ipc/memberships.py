@@ -23,6 +23,14 @@ class Members(Group[Box]):
         super().__init__()
         self.told = 0
 
+    def join(self, box: Box, end: int) -> None:
+        """Make a channel a member until ``end``; joining again moves the end."""
+        if box not in self.ends:
+            box.groups += 1
+        self.ends[box] = end
+        if end < self.soonest:
+            self.soonest = end
+
 
 class Memberships:
     """The members that one process has in groups. Not thread-safe; times are nanoseconds of the store's clock.
@@ -54,14 +62,14 @@ class Memberships:
         if members is None:
             members = self._groups[group] = Members()
             self.vacant.pop(group, None)
-        _join(members, box, end)
+        members.join(box, end)
 
     def join_known(self, group: str, box: Box, now: int, lifetime: int) -> bool:
         """``join`` where the store has this process in the group, for long enough; returns whether that was so."""
         members = self._groups.get(group)
         if members is None or members.told <= now:
             return False
-        _join(members, box, now + lifetime)
+        members.join(box, now + lifetime)
         return True
 
     def leave_others(self, group: str, box: Box) -> bool:
@@ -130,11 +138,3 @@ class Memberships:
         del self._groups[group]
         self.missing.pop(group, None)
         self.vacant[group] = None
-
-
-def _join(members: Members, box: Box, end: int) -> None:
-    if box not in members.ends:
-        box.groups += 1
-    members.ends[box] = end
-    if end < members.soonest:
-        members.soonest = end

@@ -118,7 +118,7 @@ class Participant(Joining, OwnReceiving):
 
     def _catch_up(self) -> None:
         if self._bells is not None:
-            if self._bells.home.poll(0):  # which happens before anybody could know of what was posted
+            if self._bells.poll(0):  # which happens before anybody could know of what was posted
                 self._listen(self._bells.home)
             if self._posted:
                 self._collect()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trunkline.ipc.bells import Bells
 from trunkline.ipc.directory import Home
 from trunkline.ipc.doorbell import Doorbell, Ringer
 
@@ -15,16 +16,17 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_what_was_rung_is_heard_and_then_it_is_quiet(home: Home) -> None:
-    doorbell, ringer = Doorbell(home), Ringer(home.path)
-    assert not doorbell.poll(0)
+    bells, ringer = Bells(home, print), Ringer(home.path)
+    doorbell = bells.home
+    assert not bells.poll(0)
     for line in (b"work", b"", b"work"):
         assert ringer.ring(doorbell.bell, line)
-    assert doorbell.poll(0)
+    assert bells.poll(0)
     assert doorbell.listen() == ({b"work", b""}, False)
     ringer.close()
-    assert not doorbell.poll(0), "a ringer that leaves is no end of file"
+    assert not bells.poll(0), "a ringer that leaves is no end of file"
     assert doorbell.listen() == (set(), False)
-    doorbell.close()
+    bells.close()
 
 
 def test_a_full_pipe_blocks_nobody_and_its_owner_is_told_to_look_everywhere(home: Home) -> None:
