@@ -48,6 +48,8 @@ class OwnReceiving(Receiving):
         :param waited: whether this is asked again after waiting: one that was woken for nothing keeps its place.
         :return: the message; or an awaitable; or ``None`` if the channel is not open.
         """
+        if channel not in self._by_name:  # what any process receives never is, and needs no lock
+            return None
         loop = asyncio.get_running_loop()
         with self._lock:
             box = self._by_name.get(channel)

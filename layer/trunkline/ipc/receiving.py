@@ -67,7 +67,7 @@ class Receiving(ABC):
     def _take_shared(self, channel: str, place: Place, bell: bytes) -> bytes | None:
         """Take a message; if there is none, ``bell`` is registered when this returns."""
         while True:
-            others = self._bells_of(self._waiting.loops(channel))
+            others = self._bells_of(self._waiting.loops(channel)) if channel in self._waiting else ()
             popped: queues.Popped = self._write(queues.pop, place, now_ns(), bell, others)
             self._counters.of(channel).expired += popped.expired
             if popped.body is None:
