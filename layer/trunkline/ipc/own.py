@@ -50,7 +50,6 @@ class OwnReceiving(Receiving):
         """
         if channel not in self._by_name:  # what any process receives never is, and needs no lock
             return None
-        loop = asyncio.get_running_loop()
         with self._lock:
             box = self._by_name.get(channel)
             if box is None:
@@ -58,25 +57,22 @@ class OwnReceiving(Receiving):
             box.last_receive = now
             if waited:
                 box.woken = None
-            bells = self._bells
-            # What is usual needs no look into the store. A loop without a doorbell may have missed a flush.
-            if (
-                bells is not None
-                and bells.last() is loop
-                and box.taken is None
-                and self._generation == self.environment.generation
-            ):
-                items = box.items
+            bells, items = self._bells, box.items
+            # What is usual needs no look into the store. The running loop (up to Python 3.11 a system call tells which)
+            # is looked at because one without a doorbell may have missed a flush.
+            if bells is not None and box.taken is None and self._generation == self.environment.generation:
                 if items:
-                    deadline, shared, after_direct = items[0]
-                    if deadline > now and not after_direct:
-                        items.popleft()
-                        if box.waiters and items:
-                            box.wake(loop)
-                        box.tally.received += 1
-                        return shared
-                elif box.quiet == bells.bell:
+                    if waited or bells.last() is asyncio.get_running_loop():
+                        deadline, shared, after_direct = items[0]
+                        if deadline > now and not after_direct:
+                            items.popleft()
+                            if box.waiters and items:
+                                box.wake(None)
+                            box.tally.received += 1
+                            return shared
+                elif box.quiet == bells.bell and bells.last() is (loop := asyncio.get_running_loop()):
                     return _wait(box, loop, waited)
+            loop = asyncio.get_running_loop()
             try:
                 body = self._look(box, loop, now, waited)
             except LayerUnavailable as error:
