@@ -111,14 +111,10 @@ class Boxes:
         self._slices: Slices[Box] | None = None
 
     def __repr__(self) -> str:
-        return f"<Boxes {len(self.by_name)} channels, {self.unread()} unread>"
+        return f"<Boxes {len(self.by_name)} channels>"
 
     def __iter__(self) -> Iterator[Box]:
         return iter(list(self.by_name.values()))
-
-    def unread(self) -> int:
-        """How many group messages are held for receivers."""
-        return sum(len(box.items) for box in self.by_name.values() if box.items)
 
     def open(self, channel: str, now: int) -> Box:
         """The box of an own channel; made if need be."""

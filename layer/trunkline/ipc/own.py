@@ -66,8 +66,8 @@ class OwnReceiving(Receiving):
                         deadline, shared, after_direct = items[0]
                         if deadline > now and not after_direct:
                             items.popleft()
-                            if box.waiters and items:
-                                box.wake(None)
+                            if box.waiters:
+                                _wake_next(box)
                             box.tally.received += 1
                             return shared
                 elif box.quiet == bells.bell and bells.last() is (loop := asyncio.get_running_loop()):
@@ -79,6 +79,7 @@ class OwnReceiving(Receiving):
                 return self._pause(error, loop)
             if body is None:
                 return _wait(box, loop, waited)
+            _wake_next(box)
             box.tally.received += 1
             return body
 
@@ -151,8 +152,6 @@ class OwnReceiving(Receiving):
                 continue
             body = self._opened(DIRECT, box.name, data)
             if body is not None:
-                if box.taken or box.items:
-                    box.wake(None)
                 return body
         return box.take_at_once(now)
 
@@ -176,8 +175,6 @@ class OwnReceiving(Receiving):
                     return box.take(now)
                 self._collect()  # which hears of what came since, so look again
                 continue
-            if popped.unread or box.items:
-                box.wake(None)
             body = self._opened(DIRECT, box.name, popped.body)
             if body is not None:
                 return body
@@ -259,6 +256,12 @@ class OwnReceiving(Receiving):
             places.append(box.place)
         if places and self._bells is not None:
             self._write(queues.withdraw_each, places, self._bells.names(), self._ring)
+
+
+def _wake_next(box: Box) -> None:
+    """Whoever takes a message wakes the next receiver, if there may be more for it: one is woken for several."""
+    if box.waiters and (box.items or box.taken or box.quiet is None):
+        box.wake(None)
 
 
 def _wait(box: Box, loop: asyncio.AbstractEventLoop, waited: bool) -> Waiter:

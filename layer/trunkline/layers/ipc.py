@@ -51,6 +51,7 @@ class IPCChannelLayer(ChannelLayer):
         name = await super().new_channel(prefix)
         participant = self._participant()
         participant.register()
+        await self._turn(time.monotonic_ns())
         participant.open(name)
         self._remember(name)
         return name

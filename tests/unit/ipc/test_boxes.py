@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from support.boxes import unread
 from trunkline.codec import Shared
 from trunkline.ipc.boxes import Box, Boxes, Unread
 from trunkline.ipc.waiting import Waiting
@@ -59,9 +60,9 @@ def test_a_channel_gives_its_messages_in_order(boxes: Boxes) -> None:
     assert boxes.open("a!1", 5) is box
     boxes.deliver([box], [item(b"1"), item(b"2")], {}, 0)
     boxes.deliver([box], [item(b"3")], {}, 0)
-    assert boxes.unread() == 3
+    assert unread(boxes) == 3
     assert [text(box.take(0)) for _ in range(4)] == [b"1", b"2", b"3", None]
-    assert boxes.unread() == 0
+    assert unread(boxes) == 0
 
 
 def test_members_of_a_group_share_what_they_are_given_and_take_it_each_for_itself(boxes: Boxes) -> None:
@@ -78,9 +79,9 @@ def test_a_full_channel_drops_and_counts_and_expired_messages_make_room(
     boxes = make(2)
     box, other = boxes.open("a!1", 0), boxes.open("a!2", 0)
     boxes.deliver([box], [item(b"1", deadline=10), item(b"2"), item(b"3")], {}, 0)
-    assert (boxes.unread(), counters.group_dropped) == (2, 1)
+    assert (unread(boxes), counters.group_dropped) == (2, 1)
     boxes.deliver([box, other], [item(b"4"), item(b"5")], {}, 10)
-    assert (boxes.unread(), counters.group_dropped, counters.expired) == (4, 2, 1)
+    assert (unread(boxes), counters.group_dropped, counters.expired) == (4, 2, 1)
     assert [text(box.take(10)) for _ in range(3)] == [b"2", b"4", None]
     assert [text(other.take(10)) for _ in range(3)] == [b"4", b"5", None]
 
@@ -96,7 +97,7 @@ def test_direct_messages_in_the_store_take_room_and_go_first(make: Callable[[int
     boxes.deliver([box], [item(b"3")], {}, 0)
     assert text(box.take_at_once(0)) == b"3"
     boxes.deliver([box], [item(b"4")], {box: 3}, 0)
-    assert (boxes.unread(), counters.group_dropped) == (0, 2)
+    assert (unread(boxes), counters.group_dropped) == (0, 2)
 
 
 def test_what_has_expired_is_neither_taken_nor_in_the_way(boxes: Boxes, counters: Counters) -> None:
@@ -105,7 +106,7 @@ def test_what_has_expired_is_neither_taken_nor_in_the_way(boxes: Boxes, counters
     assert text(box.take_at_once(10)) == b"2"
     boxes.deliver([box], [item(b"3", deadline=40)], {box: 1}, 30)
     assert box.take_at_once(40) is None
-    assert (boxes.unread(), counters.expired) == (0, 2)
+    assert (unread(boxes), counters.expired) == (0, 2)
 
 
 def test_channels_of_one_prefix_take_turns_and_those_with_a_receiver_are_left(boxes: Boxes) -> None:
@@ -179,7 +180,7 @@ def test_a_sweep_wakes_again_and_names_the_channels_that_nobody_listens_to(boxes
         quick.items = None
         assert boxes.sweep(IDLE + 1, IDLE) == ({old, woken}, [])
         assert (waiting.done(), again.done()) == (True, False)
-        assert (boxes.unread(), counters.expired) == (4, 4)
+        assert (unread(boxes), counters.expired) == (4, 4)
         woken.woken = waiting
         waited.woken = None
         assert boxes.sweep(2 * IDLE + 1, IDLE) == (set(), [old, quick])
