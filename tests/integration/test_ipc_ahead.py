@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.ipc import ring_now
 from trunkline import ChannelFull, IPCChannelLayer
 
 
@@ -27,15 +28,6 @@ def layers() -> Iterator[tuple[IPCChannelLayer, IPCChannelLayer]]:
 
 
 Layers = tuple[IPCChannelLayer, IPCChannelLayer]
-
-
-def ring_now(layer: IPCChannelLayer) -> None:
-    """Let the running loop's doorbell be heard at once: receivers are woken, and have not run yet."""
-    participant = layer._participant()
-    assert participant._bells is not None
-    doorbell = participant._bells.of(asyncio.get_running_loop())
-    assert doorbell is not None
-    participant._rung(doorbell)
 
 
 async def waiting(layer: IPCChannelLayer, channel: str) -> asyncio.Task[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.boxes import unread
+from support.ipc import unread
 from trunkline import IPCChannelLayer
 from trunkline.mailbox.waiting import SLICE
 

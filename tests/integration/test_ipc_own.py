@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.ipc import ring_now
 from trunkline import IPCChannelLayer
 
 PATIENCE = 20.0  # seconds
@@ -51,15 +52,6 @@ class Loop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-
-def ring_now(layer: IPCChannelLayer) -> None:
-    """Let the running loop hear its doorbell at once: receivers are woken, and have not run yet."""
-    participant = layer._participant()
-    assert participant._bells is not None
-    doorbell = participant._bells.of(asyncio.get_running_loop())
-    assert doorbell is not None
-    participant._rung(doorbell)
 
 
 async def receive(layer: IPCChannelLayer, channel: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.boxes import unread
+from support.ipc import unread
 from trunkline.codec import Shared
 from trunkline.ipc.boxes import Box, Boxes, Unread
 from trunkline.ipc.waiting import Waiting
