@@ -63,21 +63,26 @@ async def read_until_told(link: Link, config: dict[str, Any], channel: str, canc
     return numbers
 
 
+async def waiting(layer: IPCChannelLayer, channel: str) -> asyncio.Task[dict[str, Any]]:
+    """A receiver that has come to wait. It is in no transaction: one that is stopped in it stops every other writer."""
+    receiving = asyncio.ensure_future(layer.receive(channel))
+    await asyncio.sleep(0.05)
+    return receiving
+
+
 async def join_and_wait(link: Link, config: dict[str, Any], group: str) -> None:
     """Have a channel in a group and wait for it."""
     layer = IPCChannelLayer(**config)
     channel = await layer.new_channel()
     await layer.group_add(group, channel)
-    receiving = asyncio.ensure_future(layer.receive(channel))
-    await asyncio.sleep(0)
+    receiving = await waiting(layer, channel)
     link.tell(channel)
     await receiving
 
 
 async def wait_for_one(link: Link, config: dict[str, Any], channel: str) -> dict[str, Any]:
     layer = IPCChannelLayer(**config)
-    receiving = asyncio.ensure_future(layer.receive(channel))
-    await asyncio.sleep(0)
+    receiving = await waiting(layer, channel)
     link.tell("waiting")
     return await receiving
 
