@@ -103,7 +103,7 @@ def test_supervisord_s_own_death_ends_every_process_and_is_an_error(start: Start
 
 def test_a_process_that_can_not_be_kept_running_ends_the_run_with_its_name(start: Start) -> None:
     run = start(TRUNKLINE_WORKER_CHANNELS="thumbnail;oops=thumbnial")
-    assert run.ended(60) == 2
+    assert run.ended(120) == 2
     assert "The ASGI application has no consumer for channel 'thumbnial'" in run.output
     assert "worker-oops could not be kept running; its output is above." in run.output
 

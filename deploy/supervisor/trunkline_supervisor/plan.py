@@ -21,7 +21,9 @@ __all__ = ["Plan", "plan_from"]
 
 LONGEST_SOCKET_PATH = 107  # bytes, Linux
 LISTEN_BACKLOG = 1024  # connections that wait while every Daphne process is busy
-START_S = 3  # a process that lived this long has started; what fails sooner is tried three times more
+# A process that lived this long has started; what fails sooner is tried three times more. On a loaded machine a worker
+# may need some seconds to find out that it can't start, and would else be started again for ever.
+START_S = 10
 
 
 @dataclass(frozen=True)
