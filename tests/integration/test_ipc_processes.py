@@ -6,6 +6,8 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -200,6 +202,31 @@ async def test_after_each_of_200_kills_of_a_writer_two_others_exchange_a_message
 async def test_a_forked_child_shares_nothing_with_its_parent(config: dict[str, Any]) -> None:
     async with children(start("use_after_fork", config=config)) as (process,):
         assert await process.result() == {"child": "fine", "parent": [True, {"ok": True}]}
+
+
+USED_AT_ITS_END = """
+import asyncio, atexit, sys
+
+async def say(layer, number):
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    await layer.group_send("room", {"number": number})
+    print((await asyncio.wait_for(layer.receive(channel), 5))["number"])
+
+atexit.register(lambda: asyncio.run(say(layer, 2)))  # runs after what is registered later, so after the layer's own
+
+from trunkline import IPCChannelLayer
+
+layer = IPCChannelLayer(directory=sys.argv[1], prefix="test")
+asyncio.run(say(layer, 1))
+"""
+
+
+def test_what_runs_at_the_end_of_a_process_can_use_the_layer(config: dict[str, Any]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", USED_AT_ITS_END, config["directory"]], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.stdout.split(), ended.stderr, ended.returncode) == (["1", "2"], "", 0)
 
 
 @pytest.mark.asyncio

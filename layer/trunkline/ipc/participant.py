@@ -310,10 +310,13 @@ class Participant(Joining, OwnReceiving):
 
     def leave(self) -> None:
         """The process ends in order: nothing of it is left."""
-        if self._bells is None or self.inherited:
+        bells = self._bells
+        if bells is None or self.inherited:
             return
+        self._bells = None  # whoever uses the layer after this begins anew
+        self._boxes.forget_quiet()
         try:
-            self._bells.close()
+            bells.close()
             upkeep.bury(self.environment, self.owner)
         except (OSError, RuntimeError):
             pass  # the living tidy up
