@@ -140,9 +140,9 @@ class Boxes:
         for box in self.by_name.values():
             box.wake(None)
 
-    def offer(self, box: Box, running: asyncio.AbstractEventLoop | None = None) -> bool:
+    def offer(self, box: Box) -> bool:
         """Wake a receiver of the channel, or else of its head; returns whether there was one."""
-        return box.wake(running) or self._others.wake(box.head)
+        return box.wake(None) or self._others.wake(box.head)
 
     # -- group messages
 

@@ -23,14 +23,6 @@ class Members(Group[Box]):
         super().__init__()
         self.told = 0
 
-    def join(self, box: Box, end: int) -> None:
-        """Make a channel a member until ``end``; joining again moves the end."""
-        if box not in self.ends:
-            box.groups += 1
-        self.ends[box] = end
-        if end < self.soonest:
-            self.soonest = end
-
 
 class Memberships:
     """The members that one process has in groups. Not thread-safe; times are nanoseconds of the store's clock.
@@ -77,15 +69,14 @@ class Memberships:
         members = self._groups.get(group)
         if members is None or len(members.ends) == 1:
             return False
-        if members.ends.pop(box, None) is not None:
-            box.groups -= 1
+        members.leave(box)
         return True
 
     def leave(self, group: str, box: Box) -> None:
         """End a membership."""
         members = self._groups.get(group)
-        if members is not None and members.ends.pop(box, None) is not None:
-            box.groups -= 1
+        if members is not None:
+            members.leave(box)
             if not members.ends:
                 self._vacate(group)
 
@@ -126,12 +117,8 @@ class Memberships:
         self.missing.clear()
 
     def _end(self, group: str, members: Members, now: int) -> None:
-        for box in [box for box, end in members.ends.items() if end <= now]:
-            del members.ends[box]
-            box.groups -= 1
-        if members.ends:
-            members.soonest = min(members.ends.values())
-        else:
+        members.end(now)
+        if not members.ends:
             self._vacate(group)
 
     def _vacate(self, group: str) -> None:

@@ -18,7 +18,7 @@ Body = bytes | Shared
 Item = tuple[float, Body, object]
 
 
-Member = TypeVar("Member")
+Member = TypeVar("Member", bound="OwnChannel")
 
 
 class OwnChannel:
@@ -104,3 +104,27 @@ class Group(Generic[Member]):
     def __init__(self) -> None:
         self.ends: dict[Member, float] = {}
         self.soonest = float("inf")
+
+    def join(self, member: Member, end: float) -> float | None:
+        """Make a channel a member until ``end``; joining again moves the end.
+
+        :return: when the membership ended until now; ``None`` if there was none.
+        """
+        before = self.ends.get(member)
+        if before is None:
+            member.groups += 1
+        self.ends[member] = end
+        if end < self.soonest:
+            self.soonest = end
+        return before
+
+    def leave(self, member: Member) -> None:
+        """End a membership, if there is one."""
+        if self.ends.pop(member, None) is not None:
+            member.groups -= 1
+
+    def end(self, now: float) -> None:
+        """End the memberships whose time has come."""
+        for member in [member for member, end in self.ends.items() if end <= now]:
+            self.leave(member)
+        self.soonest = min(self.ends.values(), default=float("inf"))

@@ -438,18 +438,11 @@ class Mailbox:
         members = self._groups.get(group)
         if members is None:
             members = self._groups[group] = Group()
-        before = members.ends.get(box)
-        if before is None:
-            box.groups += 1
-        members.ends[box] = end
-        if end < members.soonest:
-            members.soonest = end
-        return before
+        return members.join(box, end)
 
     def _leave(self, group: str, members: Group[Box], box: Box) -> bool:
         """Returns whether nobody is left."""
-        if members.ends.pop(box, None) is not None:
-            box.groups -= 1
+        members.leave(box)
         if members.ends:
             return False
         del self._groups[group]
@@ -462,6 +455,6 @@ class Mailbox:
 
     def _end_memberships(self, group: str, members: Group[Box], now: float) -> None:
         """End those whose time has come."""
-        for box in [box for box, end in members.ends.items() if end <= now]:
-            self._leave(group, members, box)
-        members.soonest = min(members.ends.values(), default=float("inf"))
+        members.end(now)
+        if not members.ends:
+            del self._groups[group]
