@@ -203,14 +203,17 @@ class Mailbox:
         :param end: when the membership ends (this mailbox' clock).
         :return: when the membership ended until now; ``None`` if there was none.
         """
-        return self._join(group, self._boxes.get(channel) or self._open(channel), end)
+        box = self._boxes.get(channel) or self._open(channel)
+        members = self._groups.get(group) or self._groups.setdefault(group, Group())
+        return members.join(box, end)
 
     def join_open(self, group: str, channel: str, end: float) -> bool:
         """As ``join``; returns whether the channel is open, else nothing is done."""
         box = self._boxes.get(channel)
         if box is None:
             return False
-        self._join(group, box, end)
+        members = self._groups.get(group) or self._groups.setdefault(group, Group())
+        members.join(box, end)
         return True
 
     def take_back(self, group: str, channel: str, end: float, before: float | None) -> None:
@@ -433,12 +436,6 @@ class Mailbox:
     def _let_go(self, box: Box, item: Item) -> None:
         if item[2] is not None:
             self._consumed(box.name, item[2], box.capacity)
-
-    def _join(self, group: str, box: Box, end: float) -> float | None:
-        members = self._groups.get(group)
-        if members is None:
-            members = self._groups[group] = Group()
-        return members.join(box, end)
 
     def _leave(self, group: str, members: Group[Box], box: Box) -> bool:
         """Returns whether nobody is left."""

@@ -67,14 +67,15 @@ class Groups:
         process = self.process
         if len(self._tellings.busy) >= MOST_WAITING:
             self._refuse_if_away(group)
-        mailbox, end = process.mailbox, time.monotonic() + self._expiry
+        mailbox, now = process.mailbox, time.monotonic()
+        end = now + self._expiry
         with process.lock:
             before = mailbox.join(group, channel, end)
             new = group not in process.memberships and group not in self._tellings.busy
-            telling = self._tellings.begin(engine, group, True) if new else None
+            telling = self._tellings.begin(engine, group, True, now) if new else None
         try:
             if telling is not None:
-                await telling.waiters[0]
+                await telling.waiter
                 if telling.certain():
                     return
             await self._settle(engine, group)
@@ -100,10 +101,10 @@ class Groups:
             if not busy:
                 if group not in process.memberships:
                     return
-                telling = self._tellings.begin(engine, group, False)
+                telling = self._tellings.begin(engine, group, False, time.monotonic())
         try:
             if telling is not None:
-                await telling.waiters[0]
+                await telling.waiter
                 if telling.certain():
                     return
             await self._settle(engine, group)
@@ -271,11 +272,10 @@ class Groups:
                 if telling is None:
                     if self._known(group) if held else group not in process.memberships:
                         return
-                    telling = tellings.begin(engine, group, held)
-                    waiter = telling.waiters[0]
+                    telling = tellings.begin(engine, group, held, time.monotonic())
+                    waiter = telling.waiter
                 else:
-                    waiter = engine.loop.create_future()
-                    telling.waiters.append(waiter)
+                    waiter = telling.follow(engine.loop)
             if telling.loop is engine.loop:
                 await waiter
             else:

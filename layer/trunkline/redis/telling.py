@@ -25,19 +25,29 @@ REFRESH = 0.1  # of group_expiry: how old the server's entry of this process may
 class Telling:
     """A join or leave of this process on its way to the server, by an event loop.
 
-    :ivar waiters: who wants to know that it is over, in any loop; first who began it.
+    :ivar waiter: of who began it, in this loop; done when it is over.
+    :ivar others: who else wants to know that it is over, in any loop.
     :ivar since: monotonic seconds when it was begun.
     :ivar outcome: whether the server certainly knows it now, or why it failed; ``None`` while it is on its way.
     """
 
-    __slots__ = ("group", "loop", "outcome", "since", "waiters")
+    __slots__ = ("group", "loop", "others", "outcome", "since", "waiter")
 
-    def __init__(self, group: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, group: str, loop: asyncio.AbstractEventLoop, now: float) -> None:
         self.group = group
         self.loop = loop
-        self.waiters: list[Waiter] = [loop.create_future()]
-        self.since = time.monotonic()
+        self.waiter: Waiter = loop.create_future()
+        self.others: list[Waiter] | None = None
+        self.since = now
         self.outcome: bool | Exception | None = None
+
+    def follow(self, loop: asyncio.AbstractEventLoop) -> Waiter:
+        """A further waiter, in any loop."""
+        waiter: Waiter = loop.create_future()
+        if self.others is None:
+            self.others = []
+        self.others.append(waiter)
+        return waiter
 
     def certain(self) -> bool:
         """Whether the server certainly knows it now; for who began it, when it is over.
@@ -125,10 +135,12 @@ class Tellings:
         """A server has lost what it knew on a virtual shard: what is on its way there may have come before or after."""
         self._losses[shard] += 1
 
-    def begin(self, engine: Engine, group: str, held: bool) -> Telling:
+    def begin(self, engine: Engine, group: str, held: bool, now: float) -> Telling:
         """Tell a server, in a later turn of the engine's loop, that this process is in a group, or is not any more.
 
         For a caller that holds the lock and knows that the group is not ``busy``.
+
+        :param now: monotonic seconds.
         """
         where = self._process.ring.group_shard(group) * 2 + held
         outbox = self._outboxes.get(engine)
@@ -140,7 +152,7 @@ class Tellings:
                 engine.loop.call_soon(self._go, outbox)
                 outbox.due = True
             waiting = outbox.waiting[where] = []
-        telling = self.busy[group] = Telling(group, engine.loop)
+        telling = self.busy[group] = Telling(group, engine.loop, now)
         waiting.append(telling)
         return telling
 
@@ -195,12 +207,12 @@ class Tellings:
                 outbox.under_way.discard(batch.where)
                 here = outbox.engine.loop is running
                 for telling in batch.tellings:
-                    waiters = telling.waiters
-                    if here and len(waiters) == 1:  # as ``wake``, for what is usual
-                        if not waiters[0].done():
-                            waiters[0].set_result(None)
-                        continue
-                    for waiter in waiters:
+                    waiter = telling.waiter
+                    if not here:
+                        wake(waiter, running)
+                    elif not waiter.done():  # as ``wake``, for what is usual
+                        waiter.set_result(None)
+                    for waiter in telling.others or ():
                         wake(waiter, running)
                 if batch.where in outbox.waiting and not outbox.due:
                     outbox.due = True
