@@ -45,7 +45,7 @@ class Box(OwnChannel):
 
     def loops(self) -> set[asyncio.AbstractEventLoop]:
         """The event loops in which somebody waits."""
-        return {waiter.get_loop() for waiter in self.waiters if not waiter.done()}
+        return {waiter.get_loop() for waiter in self.waiters or () if not waiter.done()}
 
     def take_taken(self, *, last: bool = False) -> tuple[int, bytes] | None:
         """The first message on its way, which may have expired; or the last one, to put it back."""

@@ -67,7 +67,7 @@ class Memberships:
     def leave_others(self, group: str, box: Box) -> bool:
         """``leave`` where others remain in the group; returns whether that was so."""
         members = self._groups.get(group)
-        if members is None or len(members.ends) == 1:
+        if members is None or len(members) == 1:
             return False
         members.leave(box)
         return True
@@ -77,13 +77,13 @@ class Memberships:
         members = self._groups.get(group)
         if members is not None:
             members.leave(box)
-            if not members.ends:
+            if not members:
                 self._vacate(group)
 
     def leave_all(self, boxes: Set[Box]) -> None:
         """End every membership of these channels."""
         for group, members in list(self._groups.items()):
-            for box in members.ends.keys() & boxes:
+            for box in members.keys() & boxes:
                 self.leave(group, box)
 
     def members(self, group: str, now: int) -> Iterable[Box]:
@@ -94,7 +94,7 @@ class Memberships:
             return ()
         if members.soonest <= now:
             self._end(group, members, now)
-        return members.ends
+        return members
 
     def end(self, now: int) -> None:
         """End all memberships whose time has come."""
@@ -108,7 +108,7 @@ class Memberships:
         self.missing.clear()
         for group, members in self._groups.items():
             members.told = 0
-            self.missing[group] = int(max(members.ends.values()))
+            self.missing[group] = int(max(members.values()))
 
     def clear(self) -> None:
         """Forget everything (``flush``), but for what the channels themselves count."""
@@ -118,7 +118,7 @@ class Memberships:
 
     def _end(self, group: str, members: Members, now: int) -> None:
         members.end(now)
-        if not members.ends:
+        if not members:
             self._vacate(group)
 
     def _vacate(self, group: str) -> None:

@@ -71,14 +71,14 @@ class OwnReceiving(Receiving):
                             box.tally.received += 1
                             return shared
                 elif box.quiet == bells.bell and bells.last() is (loop := asyncio.get_running_loop()):
-                    return _wait(box, loop, waited)
+                    return box.wait(loop, waited)
             loop = asyncio.get_running_loop()
             try:
                 body = self._look(box, loop, now, waited)
             except LayerUnavailable as error:
                 return self._pause(error, loop)
             if body is None:
-                return _wait(box, loop, waited)
+                return box.wait(loop, waited)
             _wake_next(box)
             box.tally.received += 1
             return body
@@ -92,9 +92,7 @@ class OwnReceiving(Receiving):
                 return
             if waiter is box.woken:
                 box.woken = None
-            if waiter in box.waiters:
-                box.waiters.remove(waiter)
-            else:
+            if not box.leave_row(waiter):
                 if self._boxes.offer(box):
                     return
                 self._put_back(box)
@@ -262,12 +260,3 @@ def _wake_next(box: Box) -> None:
     """Whoever takes a message wakes the next receiver, if there may be more for it: one is woken for several."""
     if box.waiters and (box.items or box.taken or box.quiet is None):
         box.wake(None)
-
-
-def _wait(box: Box, loop: asyncio.AbstractEventLoop, waited: bool) -> Waiter:
-    waiter: Waiter = loop.create_future()
-    if waited:
-        box.waiters.insert(0, waiter)  # another receiver was quicker
-    else:
-        box.waiters.append(waiter)
-    return waiter

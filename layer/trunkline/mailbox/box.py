@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from trunkline.codec import Shared
 from trunkline.mailbox.waiting import Waiter, wake
@@ -20,6 +20,8 @@ Item = tuple[float, Body, object]
 
 Member = TypeVar("Member", bound="OwnChannel")
 
+_NEVER = float("inf")
+
 
 class OwnChannel:
     """One channel: who waits for its messages. What lies there is kept by the layers, each in a class of its own.
@@ -27,7 +29,7 @@ class OwnChannel:
     There may be ten thousands of them, most of them empty.
 
     :ivar groups: how many groups the channel is in.
-    :ivar waiters: receivers that wait, in the order of their turns.
+    :ivar waiters: receivers that wait, in the order of their turns; made with the first one.
     :ivar woken: who was woken last and has not asked for a message yet.
     :ivar due: what will wake a receiver for a group message; of no meaning if its event loop has ended.
     :ivar last_receive: in the clock of whoever keeps it.
@@ -40,7 +42,7 @@ class OwnChannel:
         self.head = name[: name.find("!") + 1]
         self.capacity = capacity
         self.tally = tally
-        self.waiters: list[Waiter] = []
+        self.waiters: list[Waiter] | None = None
         self.woken: Waiter | None = None
         self.groups = 0
         self.due: object = None
@@ -49,6 +51,28 @@ class OwnChannel:
     def awaited(self) -> bool:
         """Whether somebody waits, or was woken and has not come to run yet."""
         return bool(self.waiters) or (self.woken is not None and not self.woken.get_loop().is_closed())
+
+    def wait(self, loop: asyncio.AbstractEventLoop, waited: bool) -> Waiter:
+        """A new receiver's place in the row.
+
+        :param waited: whether it had a turn, in which another receiver was quicker; then it is the first.
+        """
+        waiter: Waiter = loop.create_future()
+        if self.waiters is None:
+            self.waiters = [waiter]
+        elif waited:
+            self.waiters.insert(0, waiter)
+        else:
+            self.waiters.append(waiter)
+        return waiter
+
+    def leave_row(self, waiter: object) -> bool:
+        """A receiver gives up; returns whether it still waited."""
+        waiters = self.waiters
+        if waiters is None or waiter not in waiters:
+            return False
+        waiters.remove(waiter)
+        return True
 
     def wake(self, running: asyncio.AbstractEventLoop | None) -> bool:
         """Wake the first receiver that still waits, if any; those of closed loops are forgotten.
@@ -92,39 +116,38 @@ class Head:
         self.waiters: deque[Waiter] = deque()
 
 
-class Group(Generic[Member]):
-    """The members of a group in this process. Times are in the clock of whoever keeps it.
+class Group(dict[Member, float]):
+    """The members of a group in this process, and when each membership ends, in the clock of whoever keeps it.
 
-    :ivar ends: when each membership ends.
     :ivar soonest: no membership ends before.
     """
 
-    __slots__ = ("ends", "soonest")
+    __slots__ = ("soonest",)
 
     def __init__(self) -> None:
-        self.ends: dict[Member, float] = {}
-        self.soonest = float("inf")
+        super().__init__()
+        self.soonest = _NEVER
 
     def join(self, member: Member, end: float) -> float | None:
         """Make a channel a member until ``end``; joining again moves the end.
 
         :return: when the membership ended until now; ``None`` if there was none.
         """
-        before = self.ends.get(member)
+        before = self.get(member)
         if before is None:
             member.groups += 1
-        self.ends[member] = end
+        self[member] = end
         if end < self.soonest:
             self.soonest = end
         return before
 
     def leave(self, member: Member) -> None:
         """End a membership, if there is one."""
-        if self.ends.pop(member, None) is not None:
+        if self.pop(member, None) is not None:
             member.groups -= 1
 
     def end(self, now: float) -> None:
         """End the memberships whose time has come."""
-        for member in [member for member, end in self.ends.items() if end <= now]:
+        for member in [member for member, end in self.items() if end <= now]:
             self.leave(member)
-        self.soonest = min(self.ends.values(), default=float("inf"))
+        self.soonest = min(self.values(), default=_NEVER)

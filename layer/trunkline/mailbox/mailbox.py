@@ -109,7 +109,7 @@ class Mailbox:
         if slices is None or slices.loop is not running:
             slices = None if running is None else Slices(running, self._wake_due, self._clock)
         due: list[Box] = []
-        for box in members.ends:
+        for box in members:
             items = box.items
             if items is None:
                 box.items = deque((item,))
@@ -220,12 +220,12 @@ class Mailbox:
         """Undo a ``join`` until ``end`` that returned ``before``, unless the membership was changed since."""
         with self.lock:
             members, box = self._groups.get(group), self._boxes.get(channel)
-            if members is None or box is None or members.ends.get(box) != end:
+            if members is None or box is None or members.get(box) != end:
                 return
             if before is None:
                 self._leave(group, members, box)
             else:
-                members.ends[box] = before
+                members[box] = before
                 members.soonest = min(members.soonest, before)
 
     def leave(self, group: str, channel: str) -> bool:
@@ -248,7 +248,7 @@ class Mailbox:
     def memberships(self) -> dict[str, float]:
         """Each group with members here, and when the last of these memberships ends (this mailbox' clock)."""
         with self.lock:
-            return {group: max(members.ends.values()) for group, members in self._groups.items()}
+            return {group: max(members.values()) for group, members in self._groups.items()}
 
     # -- what the application asks for
 
@@ -291,12 +291,7 @@ class Mailbox:
                 item = self._take(box, now)
                 if item is not None:
                     return item[1]
-            waiter: Waiter = asyncio.get_running_loop().create_future()
-            if waited:
-                box.waiters.insert(0, waiter)  # another receiver was quicker
-            else:
-                box.waiters.append(waiter)
-            return waiter
+            return box.wait(asyncio.get_running_loop(), waited)
 
     def withdraw(self, channel: str, awaited: Waiter | NextTurn) -> None:
         """A receiver was cancelled while it awaited what ``ask`` gave: others get what it was woken for."""
@@ -307,8 +302,7 @@ class Mailbox:
             box.last_receive = self._clock()
             if awaited is box.woken:
                 box.woken = None
-            if not isinstance(awaited, NextTurn) and awaited in box.waiters:
-                box.waiters.remove(awaited)
+            box.leave_row(awaited)
             if box.items and not box.wake(None):
                 self._offer(box)
 
@@ -358,7 +352,7 @@ class Mailbox:
 
     def _waiters(self) -> Iterator[Waiter]:
         for box in self._boxes.values():
-            yield from box.waiters
+            yield from box.waiters or ()
         for head in self._heads.values():
             yield from head.waiters
 
@@ -440,18 +434,18 @@ class Mailbox:
     def _leave(self, group: str, members: Group[Box], box: Box) -> bool:
         """Returns whether nobody is left."""
         members.leave(box)
-        if members.ends:
+        if members:
             return False
         del self._groups[group]
         return True
 
     def _leave_all(self, gone: set[Box]) -> None:
         for group, members in list(self._groups.items()):
-            for box in members.ends.keys() & gone:
+            for box in members.keys() & gone:
                 self._leave(group, members, box)
 
     def _end_memberships(self, group: str, members: Group[Box], now: float) -> None:
         """End those whose time has come."""
         members.end(now)
-        if not members.ends:
+        if not members:
             del self._groups[group]

@@ -50,9 +50,7 @@ def taken_any(boxes: Boxes, now: int = 0) -> tuple[str, bytes] | None:
 
 
 def waits(box: Box) -> Waiter:
-    waiter: Waiter = asyncio.get_running_loop().create_future()
-    box.waiters.append(waiter)
-    return waiter
+    return box.wait(asyncio.get_running_loop(), False)
 
 
 def test_a_channel_gives_its_messages_in_order(boxes: Boxes) -> None:
@@ -112,10 +110,9 @@ def test_what_has_expired_is_neither_taken_nor_in_the_way(boxes: Boxes, counters
 def test_channels_of_one_prefix_take_turns_and_those_with_a_receiver_are_left(boxes: Boxes) -> None:
     async def run() -> None:
         a = [boxes.open(f"a!{number}", 0) for number in range(1, 4)]
-        waits(a[1])
-        a[1].waiters[0].cancel()
+        waits(a[1]).cancel()
         boxes.deliver([*a, boxes.open("b!1", 0)], [item(b"1"), item(b"2")], {}, 0)
-        waits(a[1])
+        last = waits(a[1])
         assert [taken_any(boxes) for _ in range(5)] == [
             ("a!1", b"1"),
             ("a!3", b"1"),
@@ -125,7 +122,7 @@ def test_channels_of_one_prefix_take_turns_and_those_with_a_receiver_are_left(bo
         ]
         boxes.deliver([a[0]], [item(b"3", deadline=10), item(b"4")], {}, 0)  # the prefix is known to be asked for
         assert taken_any(boxes, 10) == ("a!1", b"4")
-        a[1].waiters.clear()
+        assert a[1].leave_row(last)
         assert taken_any(boxes) == ("a!2", b"1")
         boxes.clear()
         assert taken_any(boxes) is None
@@ -156,9 +153,7 @@ def test_several_messages_at_once_wake_as_many_receivers_in_another_event_loop(b
     assert taken_any(boxes) is None
     of_prefix: Waiter = loop.create_future()
     others.add("a!", of_prefix)
-    waiting = [loop.create_future() for _ in range(4)]
-    box.waiters.extend(waiting[:3])
-    short.waiters.append(waiting[3])
+    waiting = [*(box.wait(loop, False) for _ in range(3)), short.wait(loop, False)]
     try:
         boxes.deliver([box], [item(b"1"), item(b"2")], {}, 0)
         loop.run_until_complete(asyncio.sleep(0))
