@@ -125,7 +125,6 @@ class Group(dict[Member, float]):
     __slots__ = ("soonest",)
 
     def __init__(self) -> None:
-        super().__init__()
         self.soonest = _NEVER
 
     def join(self, member: Member, end: float) -> float | None:

@@ -34,6 +34,7 @@ class Mailbox:
         consumer has ended).
     :param clock: monotonic seconds.
     :param consumed: called, with the lock held, once for each delivered message with a token that left its buffer.
+    :ivar knows: whether a channel is open: it was received from, is a member or has a message.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Mailbox:
         self._consumed = consumed
         self._counters = counters
         self._boxes: dict[str, Box] = {}
+        self.knows: Callable[[str], bool] = self._boxes.__contains__
         self._heads: dict[str, Head] = {}
         self._groups: dict[str, Group[Box]] = {}
         self._firsts: dict[Box, Item] = {}  # what lay first at the last sweep
@@ -251,10 +253,6 @@ class Mailbox:
             return {group: max(members.values()) for group, members in self._groups.items()}
 
     # -- what the application asks for
-
-    def knows(self, channel: str) -> bool:
-        """Whether the channel is open: it was received from, is a member or has a message."""
-        return channel in self._boxes
 
     def open(self, channel: str) -> None:
         """Open a channel (a full name), so that it can be asked for messages; it may be open already."""

@@ -64,19 +64,19 @@ class Groups:
 
     async def add_own(self, engine: Engine, group: str, channel: str) -> None:
         """Make a channel of this process a member. If that fails, it stays a member for as long as it was before."""
-        process = self.process
-        if len(self._tellings.busy) >= MOST_WAITING:
+        process, busy, telling = self.process, self._tellings.busy, None
+        if len(busy) >= MOST_WAITING:
             self._refuse_if_away(group)
         mailbox, now = process.mailbox, time.monotonic()
         end = now + self._expiry
         with process.lock:
             before = mailbox.join(group, channel, end)
-            new = group not in process.memberships and group not in self._tellings.busy
-            telling = self._tellings.begin(engine, group, True, now) if new else None
+            if group not in process.memberships and group not in busy:
+                telling = self._tellings.begin(engine, group, True, now)
         try:
             if telling is not None:
                 await telling.waiter
-                if telling.certain():
+                if telling.outcome is True or telling.certain():
                     return
             await self._settle(engine, group)
         except BaseException:
@@ -105,7 +105,7 @@ class Groups:
         try:
             if telling is not None:
                 await telling.waiter
-                if telling.certain():
+                if telling.outcome is True or telling.certain():
                     return
             await self._settle(engine, group)
         except BaseException:

@@ -212,8 +212,9 @@ class Tellings:
                         wake(waiter, running)
                     elif not waiter.done():  # as ``wake``, for what is usual
                         waiter.set_result(None)
-                    for waiter in telling.others or ():
-                        wake(waiter, running)
+                    if telling.others is not None:
+                        for waiter in telling.others:
+                            wake(waiter, running)
                 if batch.where in outbox.waiting and not outbox.due:
                     outbox.due = True
                     # Not in the next turn, but behind what those who were just woken have to tell in it.
@@ -226,15 +227,16 @@ class Tellings:
         epoch = process.epochs[shard]
         certain = error is None and self._losses[shard] == batch.losses and batch.epoch in ("", epoch)
         known = Membership(epoch, time.monotonic() + REFRESH * process.common.group_expiry, shard)
-        memberships, outcome = process.memberships, (certain or not held) if error is None else error
+        memberships, given_up = process.memberships, error or False
+        outcome = given_up or certain or not held
         for telling in batch.tellings:
             group = telling.group
             if busy.get(group) is telling:
                 del busy[group]
-                telling.outcome = outcome
+                telling.outcome = ended = outcome
             else:
-                telling.outcome = False if error is None else error
-            if telling.outcome is not True:
+                telling.outcome = ended = given_up
+            if ended is not True:
                 memberships[group] = Membership()
                 self._doubt(group)
             elif held:
