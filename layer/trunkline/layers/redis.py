@@ -196,7 +196,7 @@ class RedisChannelLayer(ReliableReceiving):
             return
         names.check_group(group)
         engine = runtime.engine()
-        if engine is not None and self._is_open(runtime, channel):
+        if engine is not None and isinstance(channel, str) and runtime.knows(channel):
             runtime.attend(engine)
             await runtime.groups.add_own(engine, group, channel)
             return
@@ -219,7 +219,7 @@ class RedisChannelLayer(ReliableReceiving):
             return
         names.check_group(group)
         engine = runtime.engine()
-        if engine is not None and self._is_open(runtime, channel):
+        if engine is not None and isinstance(channel, str) and runtime.knows(channel):
             await runtime.groups.discard_own(engine, group, channel)
             return
         address = names.address_of(names.check_channel(channel))
@@ -231,11 +231,6 @@ class RedisChannelLayer(ReliableReceiving):
                 await runtime.groups.discard_foreign(engine, group, channel, address)
 
         await (discard(engine) if engine is not None else runtime.run(discard))
-
-    @staticmethod
-    def _is_open(runtime: Runtime, channel: object) -> bool:
-        """Whether it is the name of an open channel of this process, which was judged when it was opened."""
-        return isinstance(channel, str) and runtime.process.mailbox.knows(channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         names.check_group(group)

@@ -135,8 +135,9 @@ class Outgoing:
 
     def _take_acks(self) -> Acks:
         self._asked = False
-        shards = self.process.ring.owned[self.server.position]
-        return [(shard, acks) for shard in shards if (acks := self.process.take_acks(shard))]
+        process, inboxes = self.process, self.process.inboxes
+        shards = process.ring.owned[self.server.position]
+        return [(shard, acks) for shard in shards if inboxes[shard].acks and (acks := process.take_acks(shard))]
 
     def _ack_command(self, shard: int, acks: dict[str, list[Token]]) -> list[Arg]:
         args: list[Arg] = [self.process.id, len(acks)]

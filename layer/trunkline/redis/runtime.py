@@ -53,12 +53,15 @@ class Runtime:
 
     The process' lock may be held when ``_lock`` is taken, never the other way round, and nobody waits while holding
     ``_lock``: finalizers run anywhere.
+
+    :ivar knows: whether a channel of this process is open; its name was judged when it was opened.
     """
 
     def __init__(self, process: Process) -> None:
         self.pid = os.getpid()
         self.process = process
         self.groups = Groups(process)
+        self.knows = process.mailbox.knows
         self._engines: dict[asyncio.AbstractEventLoop, _Attached] = {}
         self._seen: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Switch] = weakref.WeakKeyDictionary()
         self._home: Engine | None = None

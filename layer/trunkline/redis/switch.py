@@ -14,28 +14,27 @@ class Switch:
 
     :ivar first: monotonic seconds since when the loop is known.
     :ivar uses: how often it asked for something.
+    :ivar busy: whether something is under way in the shared thread, or waits for that.
     """
 
-    __slots__ = ("_under_way", "_waiting", "first", "uses")
+    __slots__ = ("_under_way", "_waiting", "busy", "first", "uses")
 
     def __init__(self, first: float) -> None:
         self.first = first
         self.uses = 0
+        self.busy = False
         self._under_way = 0
         self._waiting: list[asyncio.Future[None]] = []
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is under way in the shared thread, or waits for that."""
-        return bool(self._under_way or self._waiting)
 
     async def elsewhere(self, work: Awaitable[T]) -> T:
         """Follow work of the shared thread."""
         self._under_way += 1
+        self.busy = True
         try:
             return await work
         finally:
             self._under_way -= 1
+            self._look()
             if not self._under_way:
                 for waiter in self._waiting:
                     _let_go(waiter)
@@ -45,12 +44,17 @@ class Switch:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiting.append(waiter)
+        self.busy = True
         if not self._under_way:  # those before are about to go on; a future that is done would be no wait at all
             loop.call_soon(_let_go, waiter)
         try:
             await waiter
         finally:
             self._waiting.remove(waiter)
+            self._look()
+
+    def _look(self) -> None:
+        self.busy = bool(self._under_way or self._waiting)
 
 
 def _let_go(waiter: asyncio.Future[None]) -> None:
