@@ -18,7 +18,7 @@ from support.proxy import Proxy
 from support.servers import RedisServer
 from trunkline import RedisChannelLayer
 from trunkline.codec import CONTROL, pack_record
-from trunkline.conformance.waiting import eventually, numbered, receive, within
+from trunkline.conformance.waiting import Tasks, eventually, numbered, receive, within
 from trunkline.errors import LayerUnavailable
 from trunkline.redis.ring import Ring
 
@@ -221,6 +221,35 @@ async def test_a_group_message_reaches_the_names_of_living_servers_when_another_
             if lies_at(name) == 0:
                 assert await receive(layer, name) == numbered(1)
     finally:
+        await within(layer.close(), 15)
+
+
+@pytest.mark.asyncio
+async def test_joins_and_leaves_on_living_servers_go_on_while_those_on_another_wait(
+    start_redis: Callable[..., RedisServer], prefix: str
+) -> None:
+    servers, ring = [start_redis() for _ in range(2)], Ring(2)
+    layer = RedisChannelLayer(hosts=[server.url for server in servers], prefix=prefix)
+    name = await layer.new_channel()
+    there, here = [
+        [group for group in map("room-{}".format, range(100)) if ring.owners[ring.group_shard(group)] == position]
+        for position in (0, 1)
+    ]
+    try:
+        await layer.group_add(here[0], name)
+        servers[0].pause()
+        async with Tasks() as tasks:
+            waiting = [tasks.start(layer.group_add(group, name)) for group in there]
+            for _ in range(3):
+                await within(asyncio.gather(*(layer.group_add(group, name) for group in here)), 2)
+                await within(asyncio.gather(*(layer.group_discard(group, name) for group in here)), 2)
+            assert not any(task.done() for task in waiting)
+            servers[0].resume()
+            await within(asyncio.gather(*waiting), 15)
+        await layer.group_send(there[0], numbered(1))
+        assert await receive(layer, name) == numbered(1)
+    finally:
+        servers[0].resume()
         await within(layer.close(), 15)
 
 

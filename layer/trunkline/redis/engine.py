@@ -101,16 +101,17 @@ class Engine:
         """
         return self.pipe(self.process.server_of(shard)).add(self.lane(script, shard, kind, name, head), own, size, held)
 
-    def tell(self, lane: Lane, groups: tuple[str, ...], outcome: Outcome, since: float) -> None:
+    def tell(self, lane: Lane, groups: tuple[str, ...], outcome: Outcome, since: float, weight: int) -> None:
         """Queue a script operation about groups of this process.
 
         :param since: monotonic seconds when the first of them was to be told.
+        :param weight: as ``Pipe.put``.
         :raises LayerUnavailable: at once or in the outcome, as ``call``; and when the engine has stopped.
         """
         if self.stopped:
             raise LayerUnavailable("The layer was closed before its groups could be told to the server.")
         pipe = self.pipe(self.process.server_of(lane.shard))
-        pipe.put(Operation(lane, groups, outcome, 0, False, since), len(groups))
+        pipe.put(Operation(lane, groups, outcome, 0, False, since), weight)
 
     def lane(self, script: str, shard: int, kind: str, name: str, head: tuple[Arg, ...]) -> Lane:
         """What calls of a script about one key have in common; made once."""

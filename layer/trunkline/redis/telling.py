@@ -1,8 +1,8 @@
 """Telling servers which groups this process is in, and since when a server knows.
 
-What an event loop has to tell about one virtual shard travels as one call, and for each virtual shard one call with
-joins and one with leaves is under way at a time: what comes up meanwhile goes with the next one. So calls for some
-virtual shards are on their way while those for others are being answered, and none is small.
+What an event loop has to tell about one virtual shard travels as one call with joins and one with leaves. A server's
+virtual shards make two halves. The calls of a half travel as one pipeline, and what comes up until they are answered
+goes with its next one. So the server works on one half while answers of the other are handed out, and no call is small.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from trunkline.redis.process import Membership, Process
 from trunkline.redis.replies import Arg
 from trunkline.redis.ring import VIRTUAL_SHARDS
 
+HALVES = 2
 REFRESH = 0.1  # of group_expiry: how old the server's entry of this process may get before a join renews it
 
 
@@ -63,17 +64,18 @@ class Telling:
 class _Outbox:
     """What one engine has to tell.
 
-    :ivar waiting: by virtual shard, joins and leaves apart; so are ``lanes`` and ``under_way``.
+    :ivar waiting: by virtual shard, joins and leaves apart; so are ``lanes``.
+    :ivar under_way: by half, how many calls are not answered yet.
     :ivar due: whether what waits and can go does so soon.
     """
 
     __slots__ = ("due", "engine", "lanes", "under_way", "waiting")
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, halves: int) -> None:
         self.engine = engine
         self.lanes: dict[int, Lane] = {}
         self.waiting: dict[int, list[Telling]] = {}
-        self.under_way: set[int] = set()
+        self.under_way = [0] * halves
         self.due = False
 
 
@@ -130,6 +132,11 @@ class Tellings:
         self._doubt = doubt
         self._outboxes: dict[Engine, _Outbox] = {}
         self._losses = [0] * VIRTUAL_SHARDS
+        owned = process.ring.owned
+        self._halves = [0] * VIRTUAL_SHARDS
+        for server, shards in enumerate(owned):
+            for turn, shard in enumerate(shards):
+                self._halves[shard] = server * HALVES + turn % HALVES
 
     def lost(self, shard: int) -> None:
         """A server has lost what it knew on a virtual shard: what is on its way there may have come before or after."""
@@ -145,10 +152,10 @@ class Tellings:
         where = self._process.ring.group_shard(group) * 2 + held
         outbox = self._outboxes.get(engine)
         if outbox is None:
-            outbox = self._outboxes[engine] = _Outbox(engine)
+            outbox = self._outboxes[engine] = _Outbox(engine, self._process.ring.servers * HALVES)
         waiting = outbox.waiting.get(where)
         if waiting is None:
-            if not outbox.due and where not in outbox.under_way:
+            if not outbox.due and not outbox.under_way[self._halves[where // 2]]:
                 engine.loop.call_soon(self._go, outbox)
                 outbox.due = True
             waiting = outbox.waiting[where] = []
@@ -174,15 +181,22 @@ class Tellings:
         process, engine = self._process, outbox.engine
         with process.lock:
             outbox.due = False
-            free = [where for where in outbox.waiting if where not in outbox.under_way]
-            batches = [self._batch(outbox, where) for where in free]
-        for batch in batches:
-            try:
-                lane = outbox.lanes.get(batch.where) or self._lane(outbox, batch.where)
-                groups = tuple([telling.group for telling in batch.tellings])
-                engine.tell(lane, groups, batch, batch.tellings[0].since)
-            except Exception as error:
-                batch.set_exception(error)
+            free: dict[int, list[int]] = {}
+            for where in outbox.waiting:
+                half = self._halves[where // 2]
+                if not outbox.under_way[half]:
+                    free.setdefault(half, []).append(where)
+            halves = [[self._batch(outbox, where) for where in some] for some in free.values()]
+        for batches in halves:
+            weight = 0
+            for batch in batches:
+                weight += len(batch.tellings)
+                try:
+                    lane = outbox.lanes.get(batch.where) or self._lane(outbox, batch.where)
+                    groups = tuple([telling.group for telling in batch.tellings])
+                    engine.tell(lane, groups, batch, batch.tellings[0].since, weight if batch is batches[-1] else 0)
+                except Exception as error:
+                    batch.set_exception(error)
 
     def _lane(self, outbox: _Outbox, where: int) -> Lane:
         shard, held = divmod(where, 2)
@@ -192,19 +206,19 @@ class Tellings:
         return lane
 
     def _batch(self, outbox: _Outbox, where: int) -> _Batch:
-        outbox.under_way.add(where)
         tellings, shard = outbox.waiting.pop(where), where // 2
+        outbox.under_way[self._halves[shard]] += 1
         if len(tellings) > MOST_OPERATIONS:
             tellings, outbox.waiting[where] = tellings[:MOST_OPERATIONS], tellings[MOST_OPERATIONS:]
         return _Batch(self._told, outbox, where, tellings, self._process.epochs[shard], self._losses[shard])
 
     def _told(self, batch: _Batch, error: Exception | None) -> None:
-        outbox, running = batch.outbox, asyncio._get_running_loop()
+        outbox, half, running = batch.outbox, self._halves[batch.where // 2], asyncio._get_running_loop()
         with self._process.lock:
             try:
                 self._note(batch, error)
             finally:
-                outbox.under_way.discard(batch.where)
+                outbox.under_way[half] -= 1
                 here = outbox.engine.loop is running
                 for telling in batch.tellings:
                     waiter = telling.waiter
@@ -215,7 +229,7 @@ class Tellings:
                     if telling.others is not None:
                         for waiter in telling.others:
                             wake(waiter, running)
-                if batch.where in outbox.waiting and not outbox.due:
+                if outbox.waiting and not outbox.due and not outbox.under_way[half]:
                     outbox.due = True
                     # Not in the next turn, but behind what those who were just woken have to tell in it.
                     self._soon(outbox)
