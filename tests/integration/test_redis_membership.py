@@ -236,6 +236,8 @@ async def test_joins_and_leaves_on_living_servers_go_on_while_those_on_another_w
         for position in (0, 1)
     ]
     try:
+        await layer.send(name, numbered(0))
+        await receive(layer, name)  # from now on the event loop has connections of its own
         await layer.group_add(here[0], name)
         servers[0].pause()
         async with Tasks() as tasks:
