@@ -161,6 +161,7 @@ class Loading(Trouble):
         self._starting.start()
 
     def end(self) -> None:
+        self.config(key_load_delay=0)  # a busy machine would take many times as long for the rest
         self._starting.join()
 
 
