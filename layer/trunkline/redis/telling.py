@@ -19,7 +19,7 @@ from trunkline.redis.process import Membership, Process
 from trunkline.redis.replies import Arg
 from trunkline.redis.ring import VIRTUAL_SHARDS
 
-HALVES = 2
+HALVES = 2  # of a server's virtual shards: one is answered while the other is told; more would make small calls
 REFRESH = 0.1  # of group_expiry: how old the server's entry of this process may get before a join renews it
 
 
@@ -132,9 +132,8 @@ class Tellings:
         self._doubt = doubt
         self._outboxes: dict[Engine, _Outbox] = {}
         self._losses = [0] * VIRTUAL_SHARDS
-        owned = process.ring.owned
-        self._halves = [0] * VIRTUAL_SHARDS
-        for server, shards in enumerate(owned):
+        self._halves = [0] * VIRTUAL_SHARDS  # none has shards of two servers: one that is away holds up its own only
+        for server, shards in enumerate(process.ring.owned):
             for turn, shard in enumerate(shards):
                 self._halves[shard] = server * HALVES + turn % HALVES
 
@@ -188,7 +187,7 @@ class Tellings:
                     free.setdefault(half, []).append(where)
             halves = [[self._batch(outbox, where) for where in some] for some in free.values()]
         for batches in halves:
-            weight = 0
+            weight = 0  # given with the last call, so that none leaves before all of the half are there
             for batch in batches:
                 weight += len(batch.tellings)
                 try:
